@@ -1,0 +1,193 @@
+"""The public functions, and `DGM`: the graph with its picture and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from dgmcompile import passes, pipeline
+from dgmcompile.replay import CheckReport, check
+from dgmcompile.distill.losses import LossOptions
+from dgmcompile.distill.pair import Match, Method, Pair, pair_graphs
+from dgmcompile.frontends import trace as recording
+from dgmcompile.frontends.arguments import Arguments
+from dgmcompile.ir.graph import Graph, Guard, Node
+from dgmcompile.ir.text import parse as parse_text
+from dgmcompile.report import Report
+from dgmcompile.viz.render import draw, mimebundle_of
+
+__all__ = [
+    "DGM",
+    "CheckReport",
+    "Distillation",
+    "PairDGM",
+    "auxiliary",
+    "check",
+    "compact",
+    "compile",
+    "pair",
+    "parse",
+    "semi_auxiliary",
+    "trace",
+]
+
+
+class DGM(Graph):
+    """A deep directed graphical model; see `Graph`. ``original`` is the graph that was traced."""
+
+    _FIELDS: ClassVar[tuple[str, ...]] = (*Graph._FIELDS, "original")
+
+    def __init__(self, nodes: Iterable[Node], *, original: Graph | None = None, **rest: Any) -> None:
+        super().__init__(nodes, **rest)
+        self.original = original if original is not None else self
+
+    def draw(self, path: str | Path, **options: Any) -> None:
+        """Write the picture; SVG, PNG or DOT by the path's ending."""
+        draw(self, Path(path), **options)
+
+    def report(self) -> Report:
+        """Every site: family, noise law, transform, gradient, and why it was kept; ``str`` gives a table."""
+        return Report.of(self, self.original)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        return mimebundle_of(self)
+
+
+class PairDGM(DGM, Pair):
+    """Teacher and student in one graph; see `Pair`."""
+
+    _FIELDS: ClassVar[tuple[str, ...]] = (*Pair._FIELDS, "original")
+
+
+def trace(
+    model: Callable[..., Any],
+    model_args: tuple[Any, ...] = (),
+    model_kwargs: Mapping[str, Any] | None = None,
+    targets: Any = None,
+) -> DGM:
+    """The graph of a Pyro program, recorded on example arguments; see `dgmcompile.frontends.trace.trace`."""
+    graph = recording.trace(model, model_args, model_kwargs, targets)
+    return DGM(graph, **{key: getattr(graph, key) for key in Graph._FIELDS})
+
+
+def auxiliary(graph: DGM) -> DGM:
+    """Every random variable as noise and a deterministic node of its name."""
+    return passes.auxiliary(graph)
+
+
+def semi_auxiliary(graph: DGM, keep: Iterable[str] = ()) -> DGM:
+    """Every latent as noise and a deterministic node; targets, and the sites in ``keep``, stay random."""
+    return passes.semi_auxiliary(graph, keep)
+
+
+def compact(graph: DGM) -> DGM:
+    """Deterministic nodes substituted away, and whatever simplifies simplified; the same values, bit for bit."""
+    return passes.compact(graph)
+
+
+def parse(text: str) -> DGM:
+    """The graph that ``str(graph)`` wrote; it has no weights."""
+    graph = parse_text(text, pipeline.known_formulas())
+    return DGM(graph, **{key: getattr(graph, key) for key in Graph._FIELDS})
+
+
+def pair(
+    teacher: Callable[..., Any] | DGM,
+    student: Callable[..., Any] | DGM,
+    match: Match | None = None,
+    method: Method = "surrogate",
+    *,
+    model_args: tuple[Any, ...] = (),
+    model_kwargs: Mapping[str, Any] | None = None,
+    targets: Any = None,
+) -> PairDGM:
+    """Teacher and student on shared noise; see `pair_graphs`.
+
+    Args:
+        teacher, student: traced graphs, or programs, which are then traced on ``model_args``. The
+            teacher is recorded in eval mode.
+    """
+    left = _traced(teacher, model_args, model_kwargs, targets, eval_mode=True)
+    right = _traced(student, model_args, model_kwargs, targets)
+    joint = pair_graphs(left, right, match, method)
+    return PairDGM(joint, **{key: getattr(joint, key) for key in Pair._FIELDS})
+
+
+def _traced(
+    program: Callable[..., Any] | DGM, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, targets: Any, **options: Any
+) -> Graph:
+    return program if isinstance(program, Graph) else recording.trace(program, args, kwargs, targets, **options)
+
+
+def compile(graph: DGM, **options: Any) -> nn.Module:
+    """The module that runs the emitted code, whose text is its ``source``.
+
+    Of a model: ``module(*args, noise=None)`` is a dict of every latent's and target's value, and
+    ``module.sample_noise(*args, generator=None)`` a draw of its noise. Of a pair: the loss, whose
+    ``forward`` returns ``total`` and the terms ``surrogate`` and ``latent`` by site; ``options`` are
+    those of `LossOptions`. The module's parameters are the user's own.
+    """
+    if options and not isinstance(graph, Pair):
+        raise TypeError(f"{', '.join(options)}: only a pair's loss has options")
+    return pipeline.compiled(graph, LossOptions(**options) if isinstance(graph, Pair) else None)
+
+
+class Distillation:
+    """The distillation loss in Pyro's idiom, as ``Trace_ELBO()(model, guide)``.
+
+    ``Distillation(latent_weight=0.1)(teacher, student)`` is a module; it compiles at the first call, and
+    again where a guard fails, as for a sequence of another length.
+
+    Args:
+        match, method: see `pair_graphs`.
+        options: see `LossOptions`.
+    """
+
+    def __init__(self, match: Match | None = None, method: Method = "surrogate", **options: Any) -> None:
+        self._match, self._method, self._options = match, method, LossOptions(**options)
+
+    def __call__(self, teacher: Callable[..., Any], student: Callable[..., Any]) -> DistillationLoss:
+        return DistillationLoss(self, teacher, student)
+
+    def compiled(
+        self, teacher: Callable[..., Any], student: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Guard, ...], nn.Module]:
+        """The loss, recorded on these arguments, and for which others it holds."""
+        joint = pair(teacher, student, self._match, self._method, model_args=args, model_kwargs=kwargs)
+        return joint.guards, pipeline.compiled(joint, self._options)
+
+
+class DistillationLoss(nn.Module):
+    """``loss_fn(*args)`` is the scalar loss; ``loss_fn.terms(*args)`` has its parts."""
+
+    def __init__(self, options: Distillation, teacher: Callable[..., Any], student: Callable[..., Any]) -> None:
+        super().__init__()
+        self._distillation = options
+        self._programs = (teacher, student)  # in a tuple: the user's modules are no submodules of the loss
+        self._losses: list[tuple[tuple[Guard, ...], nn.Module]] = []
+        if isinstance(student, nn.Module):
+            self.student = student
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        total: torch.Tensor = self.terms(*args, **kwargs).total
+        return total
+
+    def terms(self, *args: Any, **kwargs: Any) -> Any:
+        """``total``, ``surrogate`` and ``latent``; see `compile`."""
+        leaves = Arguments(self._programs[0], args, kwargs).leaves
+        for guards, loss in self._losses:
+            if all(_holds(guard, leaves) for guard in guards):
+                return loss(*args, **kwargs)
+        self._losses.append(self._distillation.compiled(*self._programs, args, kwargs))
+        return self._losses[-1][1](*args, **kwargs)
+
+
+def _holds(guard: Guard, leaves: Mapping[Any, Any]) -> bool:
+    found = leaves.get(guard.path)
+    if guard.dim is None:
+        return bool(found == guard.expected)
+    return isinstance(found, torch.Tensor) and found.shape[guard.dim] == guard.expected

@@ -1,0 +1,166 @@
+"""The program's arguments: their leaves are inputs, and the sizes among them may vary."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dgmcompile.diagnostics import CompileError, Diagnostic
+from dgmcompile.frontends.modules import signature_of
+from dgmcompile.ir.graph import Argument
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class SizeClass:
+    """Dimensions (and whole-number arguments, ``dim`` None) that are varied together; ``first`` names it."""
+
+    size: int
+    members: tuple[tuple[Path, int | None], ...]
+
+    @property
+    def first(self) -> tuple[Path, int | None]:
+        """The member that the compiled form reads the size from: an argument before a dimension."""
+        return next((member for member in self.members if member[1] is None), self.members[0])
+
+
+class Arguments:
+    """Example arguments, bound to the program's signature."""
+
+    def __init__(self, model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._model = model
+        signature = signature_of(model)
+        try:
+            self._bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise CompileError(
+                Diagnostic(
+                    code="example-inputs",
+                    message=f"the example inputs do not fit the model's signature {signature}: {error}",
+                    help="give a tuple with one entry per argument (example_inputs in the file, model_args in the API)",
+                )
+            ) from None
+        self._signature = signature
+        self.leaves = dict(_leaves(dict(self._bound.arguments)))
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        return self._bound.args
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        return self._bound.kwargs
+
+    def to(self, dtype: torch.dtype) -> Arguments:
+        """The same arguments with floating-point tensors in ``dtype``."""
+        new = {p: v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for p, v in self.leaves.items()}
+        bound = inspect.BoundArguments(
+            self._signature, {n: _rebuilt(v, (n,), new) for n, v in self._bound.arguments.items()}
+        )
+        return Arguments(self._model, bound.args, bound.kwargs)
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """Those that were given, in the signature's order."""
+        return tuple(
+            Argument(
+                name,
+                required=any(path[0] == name and isinstance(leaf, Tensor) for path, leaf in self.leaves.items()),
+                keyword_only=self._signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY,
+            )
+            for name in self._bound.arguments
+        )
+
+    @property
+    def tensors(self) -> dict[Path, Tensor]:
+        return {path: leaf for path, leaf in self.leaves.items() if isinstance(leaf, Tensor)}
+
+    @property
+    def literals(self) -> dict[Path, Any]:
+        """Leaves that are neither tensors nor whole numbers nor modules: taken as fixed."""
+        return {p: v for p, v in self.leaves.items() if not isinstance(v, Tensor | nn.Module) and not _is_int(v)}
+
+    def size_classes(self) -> list[SizeClass]:
+        """Leading dimensions of one length (and equal numbers) first, then the other dimensions by length."""
+        groups: dict[tuple[str, int], list[tuple[Path, int | None]]] = {}
+        leading = {tensor.shape[0] for tensor in self.tensors.values() if tensor.dim()}
+        for path, tensor in self.tensors.items():
+            for dim, size in enumerate(tensor.shape):
+                if size > 1 or dim == 0:
+                    kind = "leading" if dim == 0 else "other"
+                    groups.setdefault((kind, size), []).append((path, dim))
+        for path, leaf in self.leaves.items():
+            if _is_int(leaf):
+                kind = ("leading", leaf) if leaf in leading else ("/".join(map(str, path)), leaf)
+                groups.setdefault(kind, []).append((path, None))
+        ordered = sorted(groups.items(), key=lambda group: group[0][0] != "leading")
+        return [SizeClass(size, tuple(members)) for (_, size), members in ordered]
+
+    def varied(self, sizes: Mapping[SizeClass, int], shuffle: bool = False) -> tuple[list[Any], dict[str, Any], Any]:
+        """Fresh copies of the arguments: ``(args, kwargs, leaves)``.
+
+        Args:
+            sizes: new sizes; a dimension is filled by repeating what is there.
+            shuffle: other values of the same kind as well.
+        """
+        new: dict[Path, Any] = {}
+        for path, leaf in self.leaves.items():
+            new[path] = _other_values(leaf) if shuffle and isinstance(leaf, Tensor) else leaf
+        for size_class, size in sizes.items():
+            for path, dim in size_class.members:
+                new[path] = size if dim is None else _repeated(new[path], dim, size)
+        new = {p: v.detach().clone() if isinstance(v, Tensor) else v for p, v in new.items()}
+        arguments = {n: _rebuilt(v, (n,), new) for n, v in self._bound.arguments.items()}
+        bound = inspect.BoundArguments(self._signature, arguments)
+        return list(bound.args), bound.kwargs, new
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, (*path, key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*path, index))
+    elif isinstance(value, Tensor | bool | int | float | str | nn.Module | type(None)) or callable(value):
+        yield path, value
+    else:
+        raise CompileError(
+            Diagnostic(
+                code="unknown-argument",
+                message=f"argument {'.'.join(map(str, path))!r} is a {type(value).__name__}",
+                notes=("arguments may be tensors, numbers, strings, None and dicts, lists and tuples of these",),
+                help="pass the tensors that it holds",
+            )
+        )
+
+
+def _rebuilt(value: Any, path: Path, new: Mapping[Path, Any]) -> Any:
+    if path in new:
+        return new[path]
+    if isinstance(value, dict):
+        return {key: _rebuilt(item, (*path, key), new) for key, item in value.items()}
+    items = [_rebuilt(item, (*path, index), new) for index, item in enumerate(value)]
+    if isinstance(value, tuple):
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return items
+
+
+def _repeated(tensor: Tensor, dim: int, size: int) -> Tensor:
+    return tensor.index_select(dim, torch.arange(size, device=tensor.device) % tensor.shape[dim])
+
+
+def _other_values(tensor: Tensor) -> Tensor:
+    """The same elements in another order, and smaller where they are real numbers (so probabilities stay such)."""
+    rolled = tensor.roll(1, 0) if tensor.dim() else tensor
+    return rolled * 0.9 if tensor.is_floating_point() else rolled

@@ -1,0 +1,38 @@
+"""Names for nodes that a reader of the program recognises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dgmcompile.ir.graph import Input, Node, Parameter
+
+
+def named(nodes: Iterable[Node], hints: dict[str, str]) -> dict[str, str]:
+    """Recorded name -> final name: sites keep theirs, then inputs, parameters, then what was assigned to a variable."""
+    nodes = list(nodes)
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for node in sorted(nodes, key=_precedence):
+        names[node.name] = _unused(_wanted(node, hints), taken)
+        taken.add(names[node.name])
+    return names
+
+
+def _precedence(node: Node) -> int:
+    return 0 if node.site else 1 if isinstance(node, Input) else 2 if isinstance(node, Parameter) else 3
+
+
+def _wanted(node: Node, hints: dict[str, str]) -> str:
+    if node.site:
+        return node.site.name
+    if isinstance(node, Input):
+        return ".".join(map(str, node.path))
+    return node.path if isinstance(node, Parameter) else hints.get(node.name) or "value"
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    count, unique = 0, name
+    while unique in taken:
+        count += 1
+        unique = f"{name}_{count}"
+    return unique

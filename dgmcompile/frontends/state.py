@@ -1,0 +1,105 @@
+"""What a run of the user's program may change, put back afterwards."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from pyro.params.param_store import ParamStoreDict
+from torch import nn
+
+
+class ModuleState:
+    """A module's attributes, parameters and buffers as they were when it was first seen."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._attributes = dict(module.__dict__)
+        self._tables = {key: dict(module.__dict__[key]) for key in ("_parameters", "_buffers", "_modules")}
+        self._values = [
+            (tensor, tensor.detach().clone())
+            for tensor in (*module._buffers.values(), *module._parameters.values())
+            if tensor is not None and not isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+        ]
+
+    def restore(self) -> None:
+        vars(self._module).update(self._attributes)
+        for name in set(vars(self._module)) - set(self._attributes):
+            del vars(self._module)[name]
+        for key, table in self._tables.items():
+            live = self._module.__dict__[key]
+            live.clear()
+            live.update(table)
+        for tensor, value in self._values:
+            if tensor._version != 0 and not torch.equal(tensor, value):
+                with torch.no_grad():
+                    tensor.copy_(value)
+
+
+class UserState:
+    """RNG states, Pyro's parameter store and handlers, gradient mode, and the modules that are named."""
+
+    def __init__(self) -> None:
+        self._modules: dict[int, tuple[nn.Module, ModuleState]] = {}
+        self._tensors: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def remember(self, modules: Iterable[nn.Module]) -> None:
+        """Put these modules back at the end; one that is known keeps its first state."""
+        for module in modules:
+            if id(module) not in self._modules:
+                self._modules[id(module)] = (module, ModuleState(module))
+
+    def remember_tensor(self, tensor: torch.Tensor) -> None:
+        """Put the values of ``tensor`` back at the end."""
+        self._tensors.setdefault(id(tensor), (tensor, tensor.detach().clone()))
+
+    def restore(self) -> None:
+        for _, state in self._modules.values():
+            state.restore()
+        with torch.no_grad():
+            for tensor, value in self._tensors.values():
+                tensor.copy_(value)
+
+
+@contextmanager
+def preserved() -> Iterator[UserState]:
+    """Run the body without a trace of it: see `UserState`."""
+    state = UserState()
+    torch_state = torch.get_rng_state()
+    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    store = pyro.get_param_store()
+    tables = _store_tables(store)
+    handlers = list(pyro.poutine.runtime._PYRO_STACK)
+    pyro.poutine.runtime._PYRO_STACK.clear()
+    try:
+        with pyro.validation_enabled(False), torch.enable_grad():
+            yield state
+    finally:
+        state.restore()
+        pyro.poutine.runtime._PYRO_STACK[:] = handlers
+        for table, content in tables:
+            table.clear()
+            table.update(content)
+        torch.set_rng_state(torch_state)
+        if cuda_states:
+            torch.cuda.set_rng_state_all(cuda_states)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+def _store_tables(store: ParamStoreDict) -> list[tuple[Any, dict[Any, Any]]]:
+    tables = (store._params, store._param_to_name, store._constraints)
+    return [(table, dict(table)) for table in tables]
+
+
+def seed_everything(seed: int) -> None:
+    """Other random values at every run; inside `preserved` only."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)

@@ -1,0 +1,233 @@
+"""Calls of the user's own submodules kept whole: a span of recorded nodes becomes one call and a body."""
+
+from __future__ import annotations
+
+import inspect
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dgmcompile.frontends.merge import renamed
+from dgmcompile.frontends.naming import named
+from dgmcompile.frontends.record import ModuleSpan, module_hint
+from dgmcompile.ir.binding import Binding, Submodule
+from dgmcompile.ir.graph import (
+    Argument,
+    Call,
+    Constant,
+    Graph,
+    Input,
+    Node,
+    Parameter,
+    Ref,
+    Sample,
+    is_size,
+    names_in,
+)
+from dgmcompile.ir.size import Size
+
+
+@dataclass(frozen=True)
+class Collapsed:
+    """Nodes in which whole calls stand for spans, names for them, and the modules called."""
+
+    nodes: list[Node]
+    hints: dict[str, str]
+    modules: dict[str, Submodule]
+
+
+def collapse(nodes: Sequence[Node], spans: Sequence[ModuleSpan], hints: dict[str, str], binding: Binding) -> Collapsed:
+    """Replace each outermost span that depends on nothing but its arguments and the module's own parameters.
+
+    A module that is called several times is kept whole where every call has the same body; the other
+    calls stay recorded call by call.
+    """
+    scope = _Scope(nodes, dict(hints), binding)
+    modules = dict(binding.modules)
+    replaced: dict[str, list[Node]] = {}
+    end = -1
+    for span in sorted(spans, key=lambda s: (s.start, -s.end)):
+        if span.start < end:
+            continue  # inside a span that is whole already
+        inside = scope.inside(span)
+        if not inside or (body := _body(scope, inside, span, spans)) is None:
+            continue
+        if (known := modules.get(span.path)) is not None and known.body != body:
+            continue
+        modules[span.path] = Submodule(span.module, body)
+        replaced.update((node.name, []) for node in inside)
+        replaced[inside[-1].name] = list(_whole_call(span, inside, scope))
+        end = span.end
+    kept = [new for node in nodes for new in replaced.get(node.name, [node])]
+    return Collapsed(kept, scope.hints, modules)
+
+
+class _Scope:
+    """Recorded nodes, found by name, by number and by reader."""
+
+    def __init__(self, nodes: Sequence[Node], hints: dict[str, str], binding: Binding) -> None:
+        self.hints = hints
+        self.binding = binding
+        self.by_name = {node.name: node for node in nodes}
+        self.readers: dict[str, set[str]] = {}
+        for node in nodes:
+            for name in (*names_in(node.arguments), *names_in(node.shape or ())):
+                self.readers.setdefault(name, set()).add(node.name)
+        self._recorded = sorted((_number(n), n.name) for n in nodes if _number(n) >= 0 and not _is_lifted(n))
+
+    def inside(self, span: ModuleSpan) -> list[Node]:
+        """The nodes recorded during the span; parameters, constants and sizes are nobody's."""
+        first = bisect_right(self._recorded, span.start, key=lambda entry: entry[0])
+        last = bisect_right(self._recorded, span.end, key=lambda entry: entry[0])
+        return [self.by_name[name] for _, name in self._recorded[first:last]]
+
+
+def _number(node: Node) -> int:
+    return int(node.name[1:]) if node.name[1:].isdigit() else -1
+
+
+def _is_lifted(node: Node) -> bool:
+    return isinstance(node, Parameter | Constant | Input) or is_size(node)
+
+
+def _whole_call(span: ModuleSpan, inside: list[Node], scope: _Scope) -> Iterator[Node]:
+    """The call, and where the module returns several tensors, the elements."""
+    by_name = scope.by_name
+    hint = span.hints[0] or module_hint(span.path)
+    if isinstance(span.output, Ref):
+        made = by_name[span.output.name]
+        scope.hints[made.name] = hint
+        yield _call(span, made.name, made)
+        return
+    call = _call(span, f"{inside[-1].name}.whole", None)
+    scope.hints[call.name] = hint
+    yield call
+    for index, ref in enumerate(span.output):
+        made = by_name[ref.name]
+        scope.hints[made.name] = (span.hints[1 + index : 2 + index] or ("",))[0] or hint
+        yield Call(
+            name=made.name,
+            target="getitem",
+            args=(Ref(call.name), index),
+            shape=made.shape,
+            dtype=made.dtype,
+            location=span.location,
+        )
+
+
+def _call(span: ModuleSpan, name: str, made: Node | None) -> Call:
+    return Call(
+        name=name,
+        target=f"self.{span.path}",
+        args=span.args,
+        kwargs=span.kwargs,
+        shape=made.shape if made else None,
+        dtype=made.dtype if made else None,
+        location=span.location,
+    )
+
+
+def _body(scope: _Scope, inside: list[Node], span: ModuleSpan, spans: Sequence[ModuleSpan]) -> Graph | None:
+    """The graph of the module's forward, or None where the span cannot stand alone."""
+    by_name, binding = scope.by_name, scope.binding
+    own = {node.name for node in inside}
+    outputs = _outputs(span.output)
+    if outputs is None or len(set(outputs.values())) < len(outputs) or not set(outputs.values()) <= own:
+        return None
+    if any(isinstance(node, Sample) or node.site is not None for node in inside):
+        return None
+    if any(not scope.readers.get(name, set()) <= own for name in own - set(outputs.values())):
+        return None
+    arguments = _arguments(span)
+    if arguments is None:
+        return None
+    inputs = {
+        ref: Input(name=ref, path=path, shape=by_name[ref].shape, dtype=by_name[ref].dtype)
+        for path, ref in arguments.items()
+    }
+    lifted: dict[str, Node] = {}
+    for name in (name for node in inside for name in names_in(node.arguments)):
+        if name in own or name in inputs:
+            continue
+        if (node := _own_lifted(by_name[name], span.path, inputs)) is None:
+            return None
+        lifted[name] = node
+    body = [*inputs.values(), *lifted.values(), *(_relative(node, span.path) for node in inside)]
+    inner = [s for s in spans if s is not span and span.start <= s.start and s.end <= span.end]
+    relative = replace(binding, modules=_below(binding.modules, span.path))
+    collapsed = collapse(body, [_relative_span(s, span.path) for s in inner], scope.hints, relative)
+    names = named(collapsed.nodes, collapsed.hints)
+    tensors = {p[len(span.path) + 1 :]: t for p, t in binding.tensors.items() if p.startswith(span.path + ".")}
+    return Graph(
+        renamed(_with_known_sizes(collapsed.nodes), names.__getitem__),
+        name=type(span.module).__name__,
+        outputs={key: names[name] for key, name in outputs.items()},
+        arguments=tuple(Argument(name) for name in dict.fromkeys(str(path[0]) for path in arguments)),
+        binding=Binding(tensors, collapsed.modules),
+    )
+
+
+def _with_known_sizes(nodes: list[Node]) -> list[Node]:
+    """Types that name sizes of the whole program, which a body does not know, are dropped."""
+    known = {node.name for node in nodes}
+    return [node if set(names_in(node.shape or ())) <= known else replace(node, shape=None) for node in nodes]
+
+
+def _outputs(output: Any) -> dict[str, str] | None:
+    if isinstance(output, Ref):
+        return {"return": output.name}
+    if isinstance(output, tuple | list) and output and all(isinstance(item, Ref) for item in output):
+        return {str(index): item.name for index, item in enumerate(output)}
+    return None
+
+
+def _arguments(span: ModuleSpan) -> dict[tuple[str | int, ...], str] | None:
+    """Path of each tensor argument -> the node that is passed."""
+    try:
+        bound = inspect.signature(span.module.forward).bind(*span.args, **span.kwargs)
+    except (TypeError, ValueError):
+        return None
+    found: dict[tuple[str | int, ...], str] = {}
+
+    def walk(value: Any, path: tuple[str | int, ...]) -> None:
+        if isinstance(value, Ref):
+            found[path] = value.name
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                walk(item, (*path, key))
+        elif isinstance(value, list | tuple):
+            for index, item in enumerate(value):
+                walk(item, (*path, index))
+
+    for name, value in bound.arguments.items():
+        walk(value, (name,))
+    return found if len(set(found.values())) == len(found) else None
+
+
+def _own_lifted(node: Node, path: str, inputs: dict[str, Input]) -> Node | None:
+    """What the body may read from outside: its own parameters, literals, and sizes of its arguments."""
+    if isinstance(node, Constant):
+        return node
+    if isinstance(node, Parameter) and node.path.startswith(path + "."):
+        return replace(node, path=node.path[len(path) + 1 :])
+    if is_size(node):
+        for given in inputs.values():
+            for dim, size in enumerate(given.shape or ()):
+                if size == Size.symbol(node.name):
+                    return Call(name=node.name, target="size", args=(Ref(given.name), dim))
+    return None
+
+
+def _relative(node: Node, path: str) -> Node:
+    if isinstance(node, Call) and isinstance(node.target, str) and node.target.startswith(f"self.{path}."):
+        return replace(node, target="self." + node.target[len(f"self.{path}.") :])
+    return node
+
+
+def _relative_span(span: ModuleSpan, path: str) -> ModuleSpan:
+    return replace(span, path=span.path[len(path) + 1 :] if span.path.startswith(path + ".") else span.path)
+
+
+def _below(modules: Any, path: str) -> dict[str, Submodule]:
+    return {p[len(path) + 1 :]: m for p, m in modules.items() if p.startswith(path + ".")}

@@ -1,0 +1,128 @@
+"""Which node holds a tensor's value: tensors are tied to nodes by identity, views by their memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Geometry = tuple[int, tuple[int, ...], tuple[int, ...], torch.dtype]
+
+
+def geometry(tensor: Tensor) -> Geometry:
+    """The part of its storage that a tensor shows."""
+    return tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype
+
+
+@dataclass
+class Alias:
+    """A tensor (kept alive, so that its identity stays its own), the node of its value, and those it had before."""
+
+    tensor: Tensor
+    name: str
+    stamp: int
+    versions: tuple[tuple[int, str], ...]
+
+
+class _Storage:
+    """All tensors seen on one storage, and for each element when it was last written."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.stamp = 0
+        self.aliases: dict[Geometry, Alias] = {}
+        self.root: Alias | None = None
+        self._written: Tensor | None = None
+        self._elements = tensor.untyped_storage().nbytes() // max(1, tensor.element_size())
+
+    def add(self, alias: Alias) -> None:
+        self.aliases[geometry(alias.tensor)] = alias
+        tensor = alias.tensor
+        whole = tensor.numel() == self._elements and tensor.storage_offset() == 0 and tensor.is_contiguous()
+        if whole and self.root is None:
+            self.root = alias
+
+    def mark_written(self, tensor: Tensor) -> None:
+        self.stamp += 1
+        if self._written is None:
+            self._written = torch.zeros(self._elements, dtype=torch.long)
+        self._region(self._written, tensor).fill_(self.stamp)
+
+    def is_current(self, alias: Alias) -> bool:
+        return self.last_write(alias.tensor) <= alias.stamp
+
+    def last_write(self, tensor: Tensor) -> int:
+        if self._written is None or tensor.numel() == 0:
+            return 0
+        return int(self._region(self._written, tensor).max())
+
+    @staticmethod
+    def _region(written: Tensor, tensor: Tensor) -> Tensor:
+        return written.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+
+class Values:
+    """The nodes of all tensors met so far, through views and writes."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[int, Alias] = {}
+        self._storages: dict[int, _Storage] = {}
+
+    def _storage(self, tensor: Tensor) -> _Storage:
+        key = tensor.untyped_storage()._cdata
+        if key not in self._storages:
+            self._storages[key] = _Storage(tensor)
+        return self._storages[key]
+
+    def bind(self, tensor: Tensor, name: str) -> None:
+        """``tensor`` is the value of node ``name`` from now on."""
+        storage = self._storage(tensor)
+        before = self._by_id.get(id(tensor))
+        versions = (*(before.versions if before else ()), (storage.stamp, name))
+        alias = Alias(tensor, name, storage.stamp, versions)
+        self._by_id[id(tensor)] = alias
+        storage.add(alias)
+        if storage.root is not None and storage.root.tensor is tensor:
+            storage.root = alias
+
+    def find(self, tensor: Tensor) -> Alias | None:
+        """The alias of this very tensor, or of another one that shows the same memory."""
+        if (alias := self._by_id.get(id(tensor))) is not None:
+            return alias
+        return self.same_memory(tensor)
+
+    def same_memory(self, tensor: Tensor) -> Alias | None:
+        """A current alias of exactly the same memory."""
+        storage = self._storages.get(tensor.untyped_storage()._cdata)
+        if storage is None or (alias := storage.aliases.get(geometry(tensor))) is None:
+            return None
+        return alias if storage.is_current(alias) else None
+
+    def is_current(self, alias: Alias) -> bool:
+        """Has no write through another view changed it since it was bound?"""
+        return self._storage(alias.tensor).is_current(alias)
+
+    def source_of_view(self, whole: Tensor, view: Tensor) -> str | None:
+        """The earliest value of ``whole`` that already holds all that ``view`` shows of it."""
+        alias = self._by_id.get(id(whole))
+        if alias is None or whole.untyped_storage()._cdata != view.untyped_storage()._cdata:
+            return None
+        written = self._storage(view).last_write(view)
+        return next((name for stamp, name in alias.versions if stamp >= written), None)
+
+    def is_shared(self, tensor: Tensor) -> bool:
+        """Do other tensors show memory of the same storage?"""
+        return any(alias.tensor is not tensor for alias in self._storage(tensor).aliases.values())
+
+    def root(self, tensor: Tensor) -> Alias | None:
+        """The tensor that shows the whole storage in order; writes through views are collected on it."""
+        return self._storage(tensor).root
+
+    def write(self, tensor: Tensor, name: str, root_name: str | None) -> None:
+        """``tensor`` was overwritten by the value of ``name``; its root's value is now ``root_name``."""
+        storage = self._storage(tensor)
+        storage.mark_written(tensor)
+        root = storage.root
+        self.bind(tensor, name)
+        if root is not None and root.tensor is not tensor and root_name is not None:
+            self.bind(root.tensor, root_name)

@@ -1,0 +1,32 @@
+"""What a graph's parameters and submodule calls stand for: live tensors and modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from dgmcompile.ir.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Submodule:
+    """A module that the program calls whole.
+
+    ``body`` is the graph of its ``forward``, whose parameter and submodule paths are relative to
+    the module; None for torch's own modules, which emitted code constructs by name.
+    """
+
+    module: nn.Module
+    body: Graph | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """``tensors``: parameter or buffer path -> the user's tensor; ``modules``: path -> submodule."""
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    modules: Mapping[str, Submodule] = field(default_factory=dict[str, Submodule])

@@ -1,0 +1,36 @@
+"""Torch functions for what has no functional spelling of its own: writes into a tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgmcompile.ir.graph import Formula
+
+
+def setitem(x: Tensor, index: Any, value: Any) -> Tensor:
+    """``x[index] = value``, as a new tensor."""
+    x = x.clone()
+    x[index] = value
+    return x
+
+
+def copied(x: Tensor, source: Tensor) -> Tensor:
+    """``x.copy_(source)``, as a new tensor."""
+    return source.to(x.dtype).expand_as(x)
+
+
+def write_view(x: Tensor, value: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> Tensor:
+    """``x`` where the view of this geometry is overwritten."""
+    return torch.as_strided_scatter(x.contiguous(), value, size, stride, offset)
+
+
+def read_view(x: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> Tensor:
+    """The view of this geometry."""
+    return torch.as_strided(x.contiguous(), size, stride, offset)
+
+
+SETITEM, COPIED, WRITE_VIEW, READ_VIEW = (Formula.of(f) for f in (setitem, copied, write_view, read_view))
+FORMULAS = {formula.name: formula for formula in (SETITEM, COPIED, WRITE_VIEW, READ_VIEW)}

@@ -1,0 +1,509 @@
+"""The one graph between the frontends and the code generator, at the granularity of torch calls.
+
+A node refers to its arguments by name (`Ref`, `Size`); the edges follow from these references and
+from nothing else. Nodes and graphs are immutable: a pass returns a new graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, ClassVar, Literal, Self, cast
+
+import networkx as nx
+import torch
+
+from dgmcompile.diagnostics import InternalError, Location
+from dgmcompile.ir.binding import Binding
+from dgmcompile.ir.size import Size
+
+Role = Literal["latent", "target", "deterministic"]
+Dim = int | Size
+Shape = tuple[Dim, ...]
+Arg = Any
+"""A literal (None, bool, number, str, dtype, slice, ...), a `Ref`, a `Size`, or a tuple, list or
+dict of these. `map_arg` is the one place that walks it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The value of the node ``name``."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceOf:
+    """The device that the program runs on, wherever it is moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """A plain torch function of ours; emitted code contains its text. Equal by name."""
+
+    name: str
+    function: Callable[..., Any] = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> Formula:
+        return cls(function.__name__, function)
+
+
+@dataclass(frozen=True, slots=True)
+class Plate:
+    """Conditional independence along batch dimension ``dim`` (counted from the right, negative)."""
+
+    name: str
+    dim: int
+    size: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A named variable of the user's program; it stays on the node that holds the variable's value.
+
+    ``plates`` are the vectorised ones around it, outermost first.
+    """
+
+    name: str
+    role: Role
+    family: str = ""
+    plates: tuple[Plate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A value. ``shape`` is None for what is no tensor; its dims may be `Size`."""
+
+    name: str
+    shape: Shape | None = None
+    dtype: torch.dtype | None = None
+    site: Site | None = None
+    location: Location | None = field(default=None, compare=False)
+
+    @property
+    def arguments(self) -> Arg:
+        """Everything by which it refers to other nodes."""
+        return ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the nodes it reads, in order; one read twice stands twice."""
+        return tuple(names_in(self.arguments))
+
+    def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
+        """The same node with ``leaf`` applied (see `map_arg`) to arguments, shape and plate sizes."""
+        return self._map_type(leaf)
+
+    def _map_type(self, leaf: Callable[[Any], Any]) -> Self:
+        shape = None if self.shape is None else map_arg(self.shape, leaf)
+        return replace(self, shape=shape, site=_map_plates(self.site, leaf))
+
+    def map_names(self, new_name: Callable[[str], str]) -> Self:
+        """The same node where every reference (not its own name) is renamed."""
+        return self.map_leaves(partial(_rename, new_name))
+
+
+def _map_plates(site: Site | None, leaf: Callable[[Any], Any]) -> Site | None:
+    if site is None or not site.plates:
+        return site
+    return replace(site, plates=tuple(replace(plate, size=leaf(plate.size)) for plate in site.plates))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input(Node):
+    """A leaf of the program's arguments: ``path`` is the argument's name, then keys into it."""
+
+    path: tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter(Node):
+    """A parameter or buffer, by its path in the model's state dict."""
+
+    path: str
+    trainable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant(Node):
+    """A literal tensor, as nested tuples of numbers."""
+
+    value: Arg
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Node):
+    """A deterministic call.
+
+    ``target`` is a torch function by its public name (``torch.exp``, ``torch.Tensor.view``), a
+    submodule (``self.decoder``), a `Formula`, or one of ``size`` (one dimension of a tensor),
+    ``getitem`` (an element of a tuple or tensor) and ``identity``.
+    """
+
+    target: str | Formula
+    args: tuple[Arg, ...] = ()
+    kwargs: Mapping[str, Arg] = field(default_factory=dict[str, Arg])
+
+    @property
+    def arguments(self) -> Arg:
+        return (self.args, dict(self.kwargs))
+
+    @property
+    def target_name(self) -> str:
+        return self.target.name if isinstance(self.target, Formula) else self.target
+
+    def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
+        args, kwargs = map_arg(self.args, leaf), map_arg(dict(self.kwargs), leaf)
+        return replace(self._map_type(leaf), args=args, kwargs=kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class TransformStep:
+    """One ``torch.distributions.transforms`` step of a transformed distribution, by class name."""
+
+    name: str
+    params: Mapping[str, Arg] = field(default_factory=dict[str, Arg])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample(Node):
+    """A random variable: a draw from ``family(**params)`` pushed through ``transforms``.
+
+    ``params`` are the user's own arguments, by name. ``shape`` is batch shape then event shape;
+    ``event_dim`` counts the event dims, ``Independent`` and transforms included. ``mask`` and
+    ``scale`` multiply the log-probability. ``kept`` is the user's choice to leave it random.
+    """
+
+    family: str
+    params: Mapping[str, Arg]
+    event_dim: int = 0
+    transforms: tuple[TransformStep, ...] = ()
+    mask: Arg = None
+    scale: Arg = None
+    kept: bool = False
+
+    @property
+    def arguments(self) -> Arg:
+        return (dict(self.params), [dict(t.params) for t in self.transforms], self.mask, self.scale, self.shape)
+
+    @property
+    def batch_shape(self) -> Shape:
+        assert self.shape is not None
+        return self.shape[: len(self.shape) - self.event_dim]
+
+    def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
+        return replace(
+            self._map_type(leaf),
+            params=map_arg(dict(self.params), leaf),
+            transforms=tuple(TransformStep(t.name, map_arg(dict(t.params), leaf)) for t in self.transforms),
+            mask=map_arg(self.mask, leaf),
+            scale=map_arg(self.scale, leaf),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise(Node):
+    """A draw of ``shape`` from a base law that has no parameters."""
+
+    law: str
+
+    @property
+    def arguments(self) -> Arg:
+        return self.shape
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of the program; ``required`` where some node reads it."""
+
+    name: str
+    required: bool = True
+    keyword_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What was taken as fixed: the compiled form refuses arguments for which it does not hold.
+
+    ``path`` is as in `Input`; ``dim`` is a dimension of that tensor, or None for the value itself.
+    """
+
+    path: tuple[str | int, ...]
+    dim: int | None
+    expected: Arg
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a pass did with a node, and why: the rows of ``--explain`` and of the report."""
+
+    stage: str
+    node: str
+    action: Literal["rewrite", "keep"]
+    reason: str
+
+
+class Graph:
+    """Nodes, the values that the program is run for, and what holds of its arguments.
+
+    Args:
+        nodes: in any order; names are unique and every reference resolves.
+        name: of the program, for titles and class names.
+        outputs: name of a result -> node that holds it. Dead code is what no output reads.
+        arguments: of the program, in its signature's order.
+        guards: what was taken as fixed while recording.
+        binding: the live tensors and submodules behind parameters and submodule calls; no part of
+            the text form or of equality.
+        history: what the passes did so far; no part of them either.
+    """
+
+    _FIELDS: ClassVar[tuple[str, ...]] = ("name", "outputs", "arguments", "guards", "binding", "history")
+
+    def __init__(
+        self,
+        nodes: Iterable[Node],
+        *,
+        name: str = "model",
+        outputs: Mapping[str, str] | None = None,
+        arguments: tuple[Argument, ...] = (),
+        guards: tuple[Guard, ...] = (),
+        binding: Binding | None = None,
+        history: tuple[Decision, ...] = (),
+    ) -> None:
+        nodes = tuple(nodes)
+        self.name = name
+        self.arguments = arguments
+        self.guards = guards
+        self.binding = binding or Binding()
+        self.history = history
+        self._nodes = {node.name: node for node in nodes}
+        if len(self._nodes) != len(nodes):
+            raise InternalError("two nodes of one name", "\n".join(node.name for node in nodes))
+        self._graph = _digraph(self._nodes)
+        self._order = _program_order(self._graph)
+        self.outputs = dict(outputs) if outputs is not None else self.sites()
+        if missing := [n for n in self.outputs.values() if n not in self._nodes]:
+            raise InternalError(f"outputs {missing} name no node")
+
+    def sites(self) -> dict[str, str]:
+        """Site name -> the node that holds its value; the outputs, where no others are named."""
+        return {node.site.name: node.name for node in self if node.site is not None}
+
+    def __iter__(self) -> Iterator[Node]:
+        """Nodes, inputs before their users, else in the order of the program."""
+        return (self._nodes[name] for name in self._order)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __getitem__(self, name: str) -> Node:
+        return self._nodes[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._nodes
+
+    def __str__(self) -> str:
+        from dgmcompile.ir.text import format_graph  # the text form is written in terms of graphs
+
+        return format_graph(self)
+
+    def __eq__(self, other: object) -> bool:
+        """Same text, so ``1`` is not ``1.0``, ``0.0`` is not ``-0.0``, and nan is nan."""
+        from dgmcompile.ir.text import format_graph
+
+        if not isinstance(other, Graph):
+            return NotImplemented
+        return format_graph(self, locations=False) == format_graph(other, locations=False)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def graph(self) -> nx.DiGraph[str]:
+        """A copy as networkx: an edge from each node to those that read it; attribute ``node``."""
+        return self._graph.copy()
+
+    def users(self, name: str) -> tuple[str, ...]:
+        """Names of the nodes that read ``name``."""
+        return tuple(self._graph.successors(name))
+
+    def ancestors(self, names: Iterable[str]) -> set[str]:
+        """``names`` and all that they depend on."""
+        seen, todo = set[str](), list(names)
+        while todo:
+            if (name := todo.pop()) not in seen:
+                seen.add(name)
+                todo += self._graph.predecessors(name)
+        return seen
+
+    def live(self) -> set[str]:
+        """What the outputs, the program's arguments and the guards need, by value or as a size in a shape."""
+        seen = set[str]()
+        todo = [*self.outputs.values(), *self.inputs, *names_in([guard.expected for guard in self.guards])]
+        while todo:
+            name = todo.pop()
+            if name not in seen and (node := self._nodes.get(name)):
+                seen.add(name)
+                plates = node.site.plates if node.site else ()
+                todo += [*node.inputs, *names_in((node.shape, [plate.size for plate in plates]))]
+        return seen
+
+    def _named(self, wanted: Callable[[Node], bool]) -> tuple[str, ...]:
+        return tuple(node.name for node in self if wanted(node))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self._named(lambda node: isinstance(node, Input))
+
+    @property
+    def noises(self) -> tuple[str, ...]:
+        return self._named(lambda node: isinstance(node, Noise))
+
+    @property
+    def latents(self) -> tuple[str, ...]:
+        return self._named(lambda node: node.site is not None and node.site.role == "latent")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return self._named(lambda node: node.site is not None and node.site.role == "target")
+
+    @cached_property
+    def samples(self) -> tuple[Sample, ...]:
+        """The nodes that are still random variables."""
+        return tuple(node for node in self if isinstance(node, Sample))
+
+    def evolve(self, nodes: Iterable[Node] | None = None, **changes: Any) -> Self:
+        """The same program with other nodes (or outputs, guards, ...)."""
+        kept = {key: getattr(self, key) for key in self._FIELDS}
+        return type(self)(self if nodes is None else nodes, **{**kept, **changes})
+
+    def replace(self, name: str, *new: Node) -> Self:
+        """``name`` is replaced by nodes of which the last keeps its name, so no user of it changes."""
+        if not new or new[-1].name != name:
+            raise InternalError(f"the last node that replaces {name!r} must keep its name", self)
+        return self.evolve(node for old in self for node in (new if old.name == name else (old,)))
+
+    def variables(self) -> nx.DiGraph[str]:
+        """The picture people know: inputs, noises, latents and targets only.
+
+        An edge where one depends on the other through any number of calls; a dependence on a mere
+        size is none. Node attributes: ``kind``, ``family``, ``shape``, ``plates``.
+        """
+        picture: nx.DiGraph[str] = nx.DiGraph()
+        reach: dict[str, frozenset[str]] = {}
+        for node in self:
+            parents = frozenset[str]().union(*(reach[n] for n in value_parents(node)))
+            if (kind := variable_kind(node)) is None:
+                reach[node.name] = frozenset() if is_size(node) else parents
+                continue
+            site = node.site
+            picture.add_node(
+                node.name,
+                kind=kind,
+                family=node.law if isinstance(node, Noise) else site.family if site else "",
+                shape=node.shape,
+                plates=site.plates if site else (),
+            )
+            picture.add_edges_from((parent, node.name) for parent in sorted(parents))
+            reach[node.name] = frozenset([node.name])
+        return picture
+
+
+def variable_kind(node: Node) -> str | None:
+    """``input``, ``noise``, ``latent``, ``target`` or ``deterministic``; None for what is no variable."""
+    if isinstance(node, Noise):
+        return "noise"
+    if isinstance(node, Input):
+        return None if is_size(node) else "input"
+    return node.site.role if node.site else None
+
+
+_SHAPED_LIKE = frozenset(
+    ["new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like", "empty_like"]
+)
+
+
+def value_parents(node: Node) -> list[str]:
+    """Names of the nodes on whose values its value depends: a tensor that is only shaped like another does not."""
+    if isinstance(node, Call) and node.target_name.rpartition(".")[2] in _SHAPED_LIKE:
+        return refs_in((node.args[1:], dict(node.kwargs)))
+    return refs_in(node.arguments)
+
+
+def is_size(node: Node) -> bool:
+    """Is its value a whole number that sizes are made of?"""
+    return node.shape is None and (isinstance(node, Input) or (isinstance(node, Call) and node.target == "size"))
+
+
+def map_arg(arg: Arg, leaf: Callable[[Any], Any]) -> Arg:
+    """``arg`` with ``leaf`` applied to everything that is no tuple, list, dict or slice."""
+    match arg:
+        case tuple():
+            return tuple(map_arg(a, leaf) for a in cast(tuple[Arg, ...], arg))
+        case list():
+            return [map_arg(a, leaf) for a in cast(list[Arg], arg)]
+        case dict():
+            return {key: map_arg(a, leaf) for key, a in cast(dict[Arg, Arg], arg).items()}
+        case slice():
+            cut = cast("slice[Arg, Arg, Arg]", arg)
+            return slice(map_arg(cut.start, leaf), map_arg(cut.stop, leaf), map_arg(cut.step, leaf))
+        case _:
+            return leaf(arg)
+
+
+def leaves(arg: Arg) -> list[Any]:
+    """What `map_arg` would visit, in order."""
+    found: list[Any] = []
+    map_arg(arg, found.append)
+    return found
+
+
+def refs_in(arg: Arg) -> list[str]:
+    """Names referred to by value (not by size), in order."""
+    return [leaf.name for leaf in leaves(arg) if isinstance(leaf, Ref)]
+
+
+def names_in(arg: Arg) -> list[str]:
+    """Names referred to, by value or by size, in order."""
+    names: list[str] = []
+    for leaf in leaves(arg):
+        if isinstance(leaf, Ref):
+            names.append(leaf.name)
+        elif isinstance(leaf, Size):
+            names.extend(leaf.symbols)
+    return names
+
+
+def map_names(arg: Arg, new_name: Callable[[str], str]) -> Arg:
+    """``arg`` with every referred name replaced."""
+    return map_arg(arg, partial(_rename, new_name))
+
+
+def _rename(new_name: Callable[[str], str], leaf: Any) -> Any:
+    if isinstance(leaf, Ref):
+        return Ref(new_name(leaf.name))
+    return leaf.rename(new_name) if isinstance(leaf, Size) else leaf
+
+
+def _digraph(nodes: Mapping[str, Node]) -> nx.DiGraph[str]:
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for position, node in enumerate(nodes.values()):
+        graph.add_node(node.name, node=node, position=position)
+    for node in nodes.values():
+        for name in node.inputs:
+            if name not in nodes:
+                raise InternalError(f"{node.name!r} reads {name!r}, which no node defines", "\n".join(nodes))
+            graph.add_edge(name, node.name)
+    return graph
+
+
+def _program_order(graph: nx.DiGraph[str]) -> list[str]:
+    def position(name: str) -> int:
+        return graph.nodes[name]["position"]
+
+    try:
+        return list(nx.lexicographical_topological_sort(graph, key=position))
+    except nx.NetworkXUnfeasible as cycle:
+        raise InternalError("the graph has a cycle", "\n".join(graph.nodes)) from cycle

@@ -1,0 +1,97 @@
+"""Shape and dtype of a formula's result, found by running it on tensors without storage."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dgmcompile.ir.graph import Arg, Dim, Formula, Node, Ref, Shape, leaves, map_arg, names_in
+from dgmcompile.ir.size import Size
+from dgmcompile.ir.text import format_value
+
+_STAND_INS = (101, 211)
+"""Where the values of the size nodes start: no dimension that a person writes down."""
+
+
+def infer_type(formula: Formula, args: tuple[Arg, ...], nodes: Mapping[str, Node]) -> tuple[Shape, torch.dtype] | None:
+    """Type of ``formula(*args)``, sizes kept symbolic; None where it cannot be told without values.
+
+    The formula is run with two assignments of the sizes: a dimension that differs between them is
+    the size among the arguments' that has these values.
+    """
+    types = {name: nodes[name] for name in names_in(args) if name in nodes}
+    dims = [dim for arg in leaves(args) for dim in _dims(arg, types)]
+    symbols = sorted({name for dim in dims if isinstance(dim, Size) for name in dim.symbols})
+    runs: list[tuple[tuple[int, ...], torch.dtype]] = []
+    known: dict[tuple[int, ...], Dim] = {}
+    values = [{name: start + 2 * i for i, name in enumerate(symbols)} for start in _STAND_INS]
+    for assignment in values:
+        result = _run(formula.function, _Given.of(args, types, assignment))
+        if result is None:
+            return None
+        runs.append(result)
+    for dim in dims:
+        known[tuple(_evaluate(dim, assignment) for assignment in values)] = dim
+    (first, dtype), (second, _) = runs
+    if len(first) != len(second):
+        return None
+    shape = [a if a == b else known.get((a, b)) for a, b in zip(first, second, strict=True)]
+    return (tuple(dim for dim in shape if dim is not None), dtype) if None not in shape else None
+
+
+def _dims(arg: Any, types: Mapping[str, Node]) -> tuple[Dim, ...]:
+    if isinstance(arg, Ref) and arg.name in types:
+        return types[arg.name].shape or ()
+    return (arg,) if isinstance(arg, Size) else ()
+
+
+def _evaluate(dim: Dim, assignment: Mapping[str, int]) -> int:
+    return dim if isinstance(dim, int) else dim.evaluate(assignment)
+
+
+@dataclass(frozen=True, slots=True)
+class _Meta:
+    """A tensor without its values."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Arguments to run with; equal by their text, as they may hold lists."""
+
+    text: str
+    args: Arg = field(compare=False)
+
+    @classmethod
+    def of(cls, args: Arg, types: Mapping[str, Node], assignment: Mapping[str, int]) -> _Given:
+        def stand_in(leaf: Any) -> Any:
+            if isinstance(leaf, Ref) and leaf.name in types:
+                node = types[leaf.name]
+                shape = tuple(_evaluate(dim, assignment) for dim in node.shape or ())
+                return _Meta(shape, node.dtype or torch.get_default_dtype())
+            return leaf.evaluate(assignment) if isinstance(leaf, Size) else leaf
+
+        found = map_arg(args, stand_in)
+        return cls(format_value(found), found)
+
+
+@lru_cache(maxsize=4096)
+def _run(function: Callable[..., Any], given: _Given) -> tuple[tuple[int, ...], torch.dtype] | None:
+    def tensor(leaf: Any) -> Any:
+        return torch.empty(leaf.shape, dtype=leaf.dtype, device="meta") if isinstance(leaf, _Meta) else leaf
+
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            result = function(*map_arg(given.args, tensor))
+    except Exception:  # whatever a formula raises that looks at values, or mixes devices
+        return None
+    return (tuple(result.shape), result.dtype) if isinstance(result, Tensor) else None

@@ -1,0 +1,1 @@
+"""Graph -> Graphviz; graphs -> one HTML page. Changes nothing and runs no pass."""

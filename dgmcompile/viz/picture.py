@@ -1,0 +1,261 @@
+"""What a drawing of a graph shows: boxes with a role, the plates around them, and the arrows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from dgmcompile.diagnostics import Location
+from dgmcompile.ir.graph import (
+    Call,
+    Constant,
+    Dim,
+    Formula,
+    Graph,
+    Input,
+    Node,
+    Noise,
+    Parameter,
+    Plate,
+    Ref,
+    Sample,
+    is_size,
+    names_in,
+    refs_in,
+    variable_kind,
+)
+from dgmcompile.ir.size import Size
+from dgmcompile.viz.plates import outermost_first, plate_of_size, plates_by_node, plates_in
+
+Detail = Literal["variables", "calls"]
+BoxRole = Literal[
+    "input",
+    "noise",
+    "latent",
+    "deterministic",
+    "target",
+    "parameter",
+    "call",
+    "module",
+    "constant",
+    "size",
+    "result",
+    "loss",
+]
+Side = Literal["", "teacher", "student"]
+SIDES: tuple[Side, Side] = ("teacher", "student")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """One node as it is drawn.
+
+    Args:
+        name: of the graph's node; unique.
+        role: decides the outline.
+        heading: what a reader calls it: the site, the function, the argument.
+        caption: family and shape, as ``Normal [batch, 16]``.
+        computed: is a site's value a call of others, rather than drawn?
+        plates: outermost first.
+        side: the model of a teacher-student pair that it belongs to; "" for what they share.
+        location: the user's source line.
+    """
+
+    name: str
+    role: BoxRole
+    heading: str
+    caption: str = ""
+    computed: bool = False
+    plates: tuple[Plate, ...] = ()
+    side: Side = ""
+    location: Location | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrow:
+    """``head`` reads the value of ``tail`` (or, where ``is_size``, is only as large as it says)."""
+
+    tail: str
+    head: str
+    is_size: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Boxes in the order of the program; ``plate_labels`` has the text of every plate."""
+
+    boxes: tuple[Box, ...]
+    arrows: tuple[Arrow, ...]
+    plate_labels: dict[Plate, str]
+
+    @property
+    def roles(self) -> Counter[BoxRole]:
+        """How many boxes each role has."""
+        return Counter(box.role for box in self.boxes)
+
+
+def picture_of(graph: Graph, *, detail: Detail = "variables", parameters: bool = False) -> Picture:
+    """What to draw of ``graph``.
+
+    ``variables`` shows the nodes and edges of `Graph.variables`, with the loss terms of a pair;
+    ``calls`` shows every node. ``parameters`` adds the parameters to the first.
+    """
+    if detail not in ("variables", "calls"):
+        raise ValueError(f"detail is 'variables' or 'calls', not {detail!r}")
+    results = _results(graph)
+
+    def shown(node: Node) -> bool:
+        if detail == "calls" or node.name in results:
+            return True
+        return variable_kind(node) is not None or (parameters and isinstance(node, Parameter))
+
+    describe = _Describe(graph, results, detail)
+    plates = plates_by_node(graph)
+    nodes = [node for node in graph if shown(node)]
+    nested = outermost_first(plates[node.name] for node in nodes)
+    return Picture(
+        tuple(describe.box(node, nested(plates[node.name])) for node in nodes),
+        tuple(_arrows(graph, shown)),
+        {plate: describe.plate(plate) for plate in describe.plates},
+    )
+
+
+def _results(graph: Graph) -> set[str]:
+    """What the program is run for besides its sites: in a pair, the terms of the loss."""
+    outputs = set(graph.outputs.values())
+    return {node.name for node in graph if node.name in outputs and isinstance(node, Call) and node.site is None}
+
+
+def _arrows(graph: Graph, shown: Callable[[Node], bool]) -> Iterable[Arrow]:
+    """From each shown node to those that depend on it through nodes that are not shown.
+
+    What a node reads for its shape alone is no arrow: the captions tell shapes.
+    """
+    reach: dict[str, tuple[str, ...]] = {}
+    for node in graph:
+        values = dict.fromkeys(tail for name in refs_in(node.arguments) for tail in reach[name])
+        if not shown(node):
+            reach[node.name] = () if is_size(node) else tuple(values)
+            continue
+        reach[node.name] = (node.name,)
+        yield from (Arrow(tail, node.name, is_size(graph[tail])) for tail in values)
+        if isinstance(node, Call):
+            sizes = dict.fromkeys(name for name in names_in(node.arguments) if name not in values)
+            yield from (Arrow(tail, node.name, True) for tail in sizes if shown(graph[tail]))
+
+
+class _Describe:
+    """Words for the nodes of one graph."""
+
+    def __init__(self, graph: Graph, results: set[str], detail: Detail) -> None:
+        self.graph = graph
+        self.results = results
+        self.detail = detail
+        self.plates = plates_in(graph)
+        self.is_pair = all(any(node.name.startswith(f"{side}.") for node in graph) for side in SIDES)
+        self.plate_of_size = plate_of_size(self.plates)
+
+    def box(self, node: Node, plates: tuple[Plate, ...]) -> Box:
+        side = self.side(node.name)
+        return Box(
+            name=node.name,
+            role=self.role(node),
+            heading=self.heading(node, side),
+            caption=" ".join(part for part in (self.origin(node), self.shape(node)) if part),
+            computed=node.site is not None and not isinstance(node, Sample),
+            plates=plates,
+            side=side,
+            location=node.location,
+        )
+
+    def side(self, name: str) -> Side:
+        if self.is_pair:
+            for side in SIDES:
+                if name.startswith(f"{side}."):
+                    return side
+        return ""
+
+    def role(self, node: Node) -> BoxRole:
+        if node.name in self.results:
+            return "loss" if self.is_pair else "result"
+        match node:
+            case Noise():
+                return "noise"
+            case Parameter():
+                return "parameter"
+            case Constant():
+                return "constant"
+            case _ if is_size(node):
+                return "size"
+            case Input():
+                return "input"
+            case _ if node.site is not None and node.site.role == "target":
+                return "target"
+            case Sample():
+                return "latent"
+            case _ if node.site is not None:
+                return "deterministic"
+            case Call() if node.target_name.startswith("self."):
+                return "module"
+            case _:
+                return "call"
+
+    def heading(self, node: Node, side: Side) -> str:
+        match node:
+            case Parameter():
+                text = node.path
+            case Constant():
+                text = str(node.value)
+            case Call() if is_size(node):
+                return self.symbol(node.name)
+            case Call() if node.site is None and node.name not in self.results:
+                text = _function(node).removeprefix("self.")
+            case _:
+                text = node.site.name if node.site else node.name
+        return text.removeprefix(f"{side}.") if side else text
+
+    def origin(self, node: Node) -> str:
+        """Where the value comes from: the law that it is drawn from, or the call."""
+        match node:
+            case Noise():
+                return node.law
+            case Sample():
+                return node.family
+            case Call() if node.site is not None and (self.detail == "calls" or not node.site.family):
+                return "" if node.target == "identity" else _function(node)
+            case _:
+                return node.site.family if node.site else ""
+
+    def shape(self, node: Node) -> str:
+        return f"[{', '.join(map(self.dim, node.shape))}]" if node.shape else ""
+
+    def dim(self, dim: Dim) -> str:
+        if isinstance(dim, int):
+            return str(dim)
+        plate = self.plate_of_size.get(dim)
+        return plate.name if plate else self.size(dim)
+
+    def size(self, size: Dim) -> str:
+        return size.format(self.symbol) if isinstance(size, Size) else str(size)
+
+    def symbol(self, name: str) -> str:
+        """A size node, as the user would write it."""
+        node = self.graph[name]
+        if isinstance(node, Call) and node.target == "size" and len(node.args) == 2 and isinstance(node.args[0], Ref):
+            return f"{node.args[0].name}.shape[{node.args[1]}]"
+        return name
+
+    def plate(self, plate: Plate) -> str:
+        size = self.size(plate.size)
+        return plate.name if size == plate.name else f"{plate.name}  {size}"
+
+
+def _function(node: Call) -> str:
+    """The last word of a function's public name; the whole path of a submodule."""
+    if isinstance(node.target, Formula) or node.target.startswith("self."):
+        return node.target_name
+    if node.target == "getitem" and len(node.args) == 2 and not isinstance(node.args[1], Ref):
+        return f"[{node.args[1]}]"
+    return node.target.rpartition(".")[2].strip("_")  # `__getitem__` to a reader is getitem
