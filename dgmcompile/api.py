@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from dgmcompile import passes, pipeline
-from dgmcompile.replay import CheckReport, check
 from dgmcompile.distill.losses import LossOptions
 from dgmcompile.distill.pair import Match, Method, Pair, pair_graphs
 from dgmcompile.frontends import trace as recording
 from dgmcompile.frontends.arguments import Arguments
 from dgmcompile.ir.graph import Graph, Guard, Node
 from dgmcompile.ir.text import parse as parse_text
+from dgmcompile.replay import CheckReport, check
 from dgmcompile.report import Report
 from dgmcompile.viz.render import draw, mimebundle_of
 
@@ -118,7 +118,11 @@ def pair(
 
 
 def _traced(
-    program: Callable[..., Any] | DGM, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, targets: Any, **options: Any
+    program: Callable[..., Any] | DGM,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None,
+    targets: Any,
+    **options: Any,
 ) -> Graph:
     return program if isinstance(program, Graph) else recording.trace(program, args, kwargs, targets, **options)
 

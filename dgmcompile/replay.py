@@ -252,7 +252,9 @@ def _log_prob(sample: Sample, params: Mapping[str, Any], compiled: _Compiled) ->
     assert sample.site is not None
     value = compiled.values[sample.site.name]
     law: Any = getattr(dist, sample.family)(**params)
-    steps = [_transform(step.name, {k: compiled.value(v) for k, v in step.params.items()}) for step in sample.transforms]
+    steps = [
+        _transform(step.name, {k: compiled.value(v) for k, v in step.params.items()}) for step in sample.transforms
+    ]
     batch = value.shape[: value.dim() - sample.event_dim]
     if steps:
         law = dist.TransformedDistribution(law, steps)

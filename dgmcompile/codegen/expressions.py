@@ -198,7 +198,7 @@ class _Writer:
             raise InternalError(f"{call.name!r} calls {target!r}, which is no function of torch")
         if target.startswith("torch.Tensor."):
             return self.method(call, target.removeprefix("torch.Tensor."))
-        return function_text(target) + self.arguments(call.args, call.kwargs)
+        return function_text(target) + self.arguments(call.args, _other_than_defaults(target, call.kwargs))
 
     def method(self, call: Call, name: str) -> str:
         args = call.args
@@ -322,15 +322,36 @@ def _binding_of(size: Size) -> int:
     return ATOM if size == Size.symbol(size.symbols[0]) else PRODUCT
 
 
+def _other_than_defaults(target: str, kwargs: Mapping[str, Arg]) -> Mapping[str, Arg]:
+    """Without ``inplace=False`` and its like, which functions of ``F`` pass on when they are recorded."""
+    if not target.startswith("torch.nn.functional."):
+        return kwargs
+    try:
+        parameters = inspect.signature(_function(target)).parameters
+    except ValueError:
+        return kwargs
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    return {
+        name: value
+        for name, value in kwargs.items()
+        if not (value is None or isinstance(value, bool)) or defaults.get(name, inspect.Parameter.empty) is not value
+    }
+
+
+def _function(target: str) -> Any:
+    found: Any = {"torch": torch, "math": math}[target.split(".")[0]]
+    for part in target.split(".")[1:]:
+        found = getattr(found, part, None)
+    return found
+
+
 def function_text(target: str) -> str:
     """How a function of torch is written: ``F.relu`` for ``torch.nn.functional.relu``.
 
     Errors:
         `InternalError` where there is no such function.
     """
-    found: Any = {"torch": torch, "math": math}[target.split(".")[0]]
-    for part in target.split(".")[1:]:
-        found = getattr(found, part, None)
+    found = _function(target)
     if not callable(found):
         raise InternalError(f"there is no function {target!r}")
     name = target.rpartition(".")[2]

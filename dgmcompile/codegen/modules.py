@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import re
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field

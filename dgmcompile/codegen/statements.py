@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -210,7 +211,7 @@ class Frame:
                     return []
                 return [f"{self._new(node.name)} = {text}"]
             case Call():
-                text = expression(node, self.names)
+                text = expression(_without_fixed(node, self.graph), self.names)
                 return [f"{self._new(node.name)} = {text}{self._comment(node)}"]
             case Noise():
                 text = self._draw(node)
@@ -228,6 +229,22 @@ class Frame:
         return f"  # {one_line(said)}" if said else ""
 
 
+def _without_fixed(call: Call, graph: Graph) -> Call:
+    """A call of a submodule without the arguments that its recorded body has no use for: literals are part of it."""
+    path = call.target.removeprefix("self.") if isinstance(call.target, str) else ""
+    submodule = graph.binding.modules.get(path) if call.target_name.startswith("self.") else None
+    if submodule is None or submodule.body is None:
+        return call
+    taken = {argument.name for argument in submodule.body.arguments}
+    given = inspect.signature(submodule.module.forward).bind(*call.args, **call.kwargs).arguments
+    kept = {name: value for name, value in given.items() if name in taken}
+    if len(kept) == len(given):
+        return call
+    positional = len(call.args) if list(given)[: len(kept)] == list(kept) else 0
+    values = list(kept.values())
+    return replace(call, args=tuple(values[:positional]), kwargs=dict(list(kept.items())[positional:]))
+
+
 def location_text(location: Location | None) -> str:
     return one_line(str(location)) if location is not None else ""
 
@@ -242,15 +259,21 @@ def signature(frame: Frame) -> tuple[list[str], list[str]]:
     positional = [a for a in arguments if not a.keyword_only and not a.name.startswith("**")]
     keywords = [a for a in arguments if a.keyword_only]
     rest = [a for a in arguments if a.name.startswith("**")]
-    last_required = max((i for i, a in enumerate(positional) if a.required), default=-1)
+    read = {str(n.path[0]).lstrip("*") for n in frame.graph if isinstance(n, Input) and _is_read(n, frame.graph)}
+    required = {a.name for a in arguments if a.required or a.name.lstrip("*") in read}
+    last_required = max((i for i, a in enumerate(positional) if a.name in required), default=-1)
     parameters = [_parameter(frame, a, default=i > last_required) for i, a in enumerate(positional)]
     if keywords and not any(a.name.startswith("*") for a in positional):
         parameters.append("*")
-    parameters += [_parameter(frame, a, default=not a.required) for a in keywords]
+    parameters += [_parameter(frame, a, default=a.name not in required) for a in keywords]
     parameters += [_parameter(frame, a, default=False) for a in rest]
     passed = [_stars(a) + frame.arguments[a.name] for a in positional]
     passed += [f"{frame.arguments[a.name]}={frame.arguments[a.name]}" for a in keywords]
     return parameters, passed + [_stars(a) + frame.arguments[a.name] for a in rest]
+
+
+def _is_read(node: Input, graph: Graph) -> bool:
+    return bool(graph.users(node.name)) or node.name in graph.outputs.values()
 
 
 def _stars(argument: Argument) -> Literal["", "*", "**"]:
@@ -262,17 +285,17 @@ def _parameter(frame: Frame, argument: Argument, *, default: bool) -> str:
     name, kind = frame.arguments[argument.name], _annotation(frame.graph, argument)
     if stars := _stars(argument):
         return f"{stars}{name}: {kind}"
-    if argument.required and not default:
+    if not default:
         return f"{name}: {kind}"
     expected = next((g.expected for g in frame.graph.guards if g.path == (argument.name,) and g.dim is None), None)
     optional = kind if expected is not None or kind == "Any" else f"{kind} | None"
-    return f"{name}: {optional}" + (f" = {literal(expected, frame.names)}" if default else "")
+    return f"{name}: {optional} = {literal(expected, frame.names)}"
 
 
 def _annotation(graph: Graph, argument: Argument) -> str:
     name = argument.name.lstrip("*")
     inputs = [node for node in graph if isinstance(node, Input) and str(node.path[0]).lstrip("*") == name]
-    tensors = all(node.shape is not None for node in inputs)
+    tensors = all(node.shape is not None or node.dtype is not None for node in inputs)
     if not inputs:
         return "Any"
     if any(len(node.path) > 2 for node in inputs) or (not tensors and any(len(node.path) > 1 for node in inputs)):

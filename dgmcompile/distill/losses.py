@@ -83,13 +83,15 @@ def with_losses(pair: Pair, options: LossOptions | None = None) -> Graph:
             continue
         kind = "surrogate" if site.role == "target" else "latent"
         outputs[f"{kind}.{site.name}"] = term.name
-        weighted.append(term if weight == 1 else writer.add(f"{kind}.{site.name}.weighted", "torch.Tensor.mul", (term, weight)))
+        weighted.append(
+            term if weight == 1 else writer.add(f"{kind}.{site.name}.weighted", "torch.Tensor.mul", (term, weight))
+        )
     if problems:
         raise CompileError(*problems)
     outputs["total"] = writer.total(weighted).name
     graph = Graph([*pair, *writer.nodes], **_kept(pair), outputs=outputs)
-    alive = graph.ancestors(outputs.values())
-    return graph.evolve([node for node in graph if node.name in alive or node.name in graph.inputs])
+    live = graph.live()
+    return graph.evolve(node for node in graph if node.name in live)
 
 
 def _kept(pair: Pair) -> dict[str, Any]:
@@ -206,7 +208,7 @@ class _TermWriter:
         p, q = site.teacher, site.student
         entry = estimator(name, p.family, q.family)
         coupled = entry is not None and "value" in entry.q_params
-        if entry is None or not (coupled and not p.transforms or self._have_densities(p, q)):
+        if entry is None or not ((coupled and not p.transforms) or self._have_densities(p, q)):
             raise CompileError(_no_divergence(site, name))
         value = Ref(p.name)
         if coupled:
@@ -248,11 +250,16 @@ class _TermWriter:
         base_shape = shape[: len(shape) - family.event_dim]
         inferred = infer_type(LOG_PROBS[law.family], (value, *args), self._types)
         base = self.add(
-            f"{self._prefix}.{side}_log_prob", LOG_PROBS[law.family], (value, *args), inferred[0] if inferred else base_shape
+            f"{self._prefix}.{side}_log_prob",
+            LOG_PROBS[law.family],
+            (value, *args),
+            inferred[0] if inferred else base_shape,
         )
         total = self._summed(self._full(base, base_shape), event_dim - family.event_dim)
         for jacobian in jacobians:
-            total = self.add(f"{self._prefix}.{side}_log_prob", "torch.Tensor.sub", (total, jacobian), self._shape(total))
+            total = self.add(
+                f"{self._prefix}.{side}_log_prob", "torch.Tensor.sub", (total, jacobian), self._shape(total)
+            )
         return total
 
     def _shape(self, value: Ref) -> Shape:

@@ -21,7 +21,6 @@ from dgmcompile.ir.graph import (
     Noise,
     Parameter,
     Plate,
-    Ref,
     Sample,
     Shape,
     Site,
@@ -136,7 +135,11 @@ def _matched(left: _Side, right: _Side, match: Match) -> dict[str, str]:
     if rows:
         raise _mismatch(rows, None)
     wanted = {name: match.get(name, name) for name in left.laws}
-    return {a: b for a, b in wanted.items() if b is not None and b in right.laws and (a in match or b not in _renamed(match, a))}
+    return {
+        a: b
+        for a, b in wanted.items()
+        if b is not None and b in right.laws and (a in match or b not in _renamed(match, a))
+    }
 
 
 def _renamed(match: Match, site: str) -> set[str | None]:
@@ -187,9 +190,7 @@ def _mismatch(rows: list[str], location: Any) -> CompileError:
     )
 
 
-def _mismatches(
-    left: _Side, right: _Side, matched: Mapping[str, str], shared: Mapping[str, str]
-) -> Iterator[str]:
+def _mismatches(left: _Side, right: _Side, matched: Mapping[str, str], shared: Mapping[str, str]) -> Iterator[str]:
     for node in right.graph:
         if isinstance(node, Input) and node.name not in shared:
             yield f"argument {'.'.join(map(str, node.path))!r}: teacher none, student {_type(node.shape)}"
@@ -248,8 +249,10 @@ class _Names:
         taken = set(self._own.values())
         noises = self._shared_noises(matched, shared)
         self._students = {
-            node.name: shared[node.name] if node.name in shared
-            else self._own[noises[node.name]] if node.name in noises
+            node.name: shared[node.name]
+            if node.name in shared
+            else self._own[noises[node.name]]
+            if node.name in noises
             else _unused(_student_name(node), taken)
             for node in right.graph
         }

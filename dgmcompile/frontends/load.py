@@ -13,7 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.frontends.modules import signature_of
 from dgmcompile.frontends.source import is_library
@@ -97,7 +96,9 @@ def _syntax_error(error: SyntaxError, file: Path) -> Diagnostic:
 def _import_error(error: Exception, file: Path) -> Diagnostic:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_library(f.filename)]
     last = frames[-1] if frames else None
-    where = Location(last.filename, last.lineno or 1, (last.colno or 0) + 1, (last.end_colno or 0) + 1) if last else None
+    where = (
+        Location(last.filename, last.lineno or 1, (last.colno or 0) + 1, (last.end_colno or 0) + 1) if last else None
+    )
     return Diagnostic(
         code="file-raised",
         message=f"the file raised {type(error).__name__}: {error}",
@@ -167,5 +168,3 @@ def _is_required(parameter: inspect.Parameter) -> bool:
         parameter.VAR_POSITIONAL,
         parameter.VAR_KEYWORD,
     )
-
-

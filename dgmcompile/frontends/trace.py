@@ -22,7 +22,7 @@ from dgmcompile.frontends.source import is_library
 from dgmcompile.frontends.state import UserState, preserved, seed_everything
 from dgmcompile.frontends.submodules import collapse
 from dgmcompile.ir.binding import Binding, Submodule
-from dgmcompile.ir.graph import Call, Graph, Guard, Input, Node, Ref, names_in, refs_in
+from dgmcompile.ir.graph import Call, Graph, Guard, Input, Node, Ref, refs_in
 
 
 def trace(
@@ -192,10 +192,8 @@ class _Program:
 
 def _needed(nodes: list[Node]) -> list[Node]:
     """Without parameters and sizes that only calls inside whole submodules read."""
-    graph = Graph(nodes)
-    alive = graph.ancestors([n.name for n in graph if n.site or isinstance(n, Input)])
-    in_types = {name for n in alive for name in names_in(graph[n].shape or ())}
-    return [node for node in nodes if node.name in alive | in_types or isinstance(node, Input)]
+    live = Graph(nodes).live()
+    return [node for node in nodes if node.name in live]
 
 
 def _add_input(recorder: Recorder, path: Path, leaf: Tensor) -> None:

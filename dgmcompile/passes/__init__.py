@@ -6,9 +6,7 @@ from dgmcompile.ir.graph import Graph
 from dgmcompile.passes.auxiliary import Reparameterize, auxiliary, semi_auxiliary
 from dgmcompile.passes.base import FreshNames, GraphPass, Keep, NodePass, Pass, Reject, Rewrite
 from dgmcompile.passes.canonicalize import Canonicalize, canonicalize
-from dgmcompile.passes.canonicalize import Canonicalize, canonicalize
 from dgmcompile.passes.compact import Compact, compact
-from dgmcompile.passes.lower import DrawKept, lower
 from dgmcompile.passes.lower import DrawKept, lower
 from dgmcompile.passes.measure import node_counts, stochastic_depth
 

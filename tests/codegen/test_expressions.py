@@ -82,6 +82,8 @@ CASES: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
     ("a.mT", f"{T}mT", (A,), {}),
     ("a.mT", f"{T}mT.__get__", (A,), {}),
     ("F.relu(a)", "torch.nn.functional.relu", (A,), {}),
+    ("F.relu(a)", "torch.nn.functional.relu", (A,), {"inplace": False}),
+    ("F.pad(a, (1, 1), value=0.0)", "torch.nn.functional.pad", (A, (1, 1)), {"value": 0.0}),
     ("torch.einsum('ij->i', a)", "torch.functional.einsum", ("ij->i", A), {}),
     ("torch.linalg.cholesky(a)", "torch.linalg.cholesky", (A,), {}),
     ("torch.stack([a, b], dim=-1)", "torch.stack", ([A, B],), {"dim": -1}),

@@ -1,0 +1,5 @@
+"""``python -m dgmcompile``."""
+
+from dgmcompile.cli import main
+
+main()
