@@ -72,7 +72,9 @@ class Texts:
             self._import(used, (parent, used) if parent and last == used else (value.__name__, None), user)
         elif (module := _home(value)).split(".")[0] in _FOREIGN:
             self._import(used, (module, used), user)
-        elif inspect.isfunction(value) or inspect.isclass(value):
+        elif (inspect.isfunction(value) or inspect.isclass(value)) and _package(value) == scope["__name__"].split(".")[
+            0
+        ]:
             self.add(used, value)
         else:
             raise InternalError(f"formula {user!r} reads {used!r}, which has no text: {value!r:.200}")
@@ -81,6 +83,10 @@ class Texts:
         if origin[0].split(".")[0] not in {"torch", "math", "typing"}:
             raise InternalError(f"formula {user!r} reads {name!r} of {origin[0]!r}; emitted files import torch only")
         self.imports[name] = origin
+
+
+def _package(value: Any) -> str:
+    return str(value.__module__).split(".")[0]
 
 
 def _home(value: Any) -> str:

@@ -68,21 +68,23 @@ class Frame:
         self._local: dict[str, str] = {}
         self._namespace = Namespace([*self.reserved, "noise", "generator"])
         self.arguments = {a.name: self._argument(a) for a in self.graph.arguments}
-        self.guards = () if self.draws else self.graph.guards
-        self.nodes = self._needed([*self.results, *names_in([guard.expected for guard in self.guards])])
+        first = {(guard.path, guard.dim, repr(guard.expected)): guard for guard in reversed(self.graph.guards)}
+        self.guards = () if self.draws else tuple(reversed(first.values()))
+        results = [*self.results, *names_in([guard.expected for guard in self.guards])]
+        self.nodes = self._needed(results)
+        self.nodes = self._needed([*results, *self._followed()])
         self._reads = Counter(name for node in self.nodes for name in self._read_by(node))
         self._reads.update(name for name in self.results if not self.draws)
-        uses_device = any(isinstance(leaf, DeviceOf) for node in self.nodes for leaf in leaves(node.arguments))
         draws = self.draws and any(isinstance(node, Noise) for node in self.nodes)
-        self._device = self._namespace.new("device") if uses_device or draws else "device"
+        self._uses_device = draws or self._reads_device()
+        self._device = self._namespace.new("device") if self._uses_device else "device"
         self._dtypes: dict[torch.dtype | None, str] = {}
         self._last_place = ""
         self.names = Names(self.value, self.module, self._device, self.formulas)
-        self._uses_device = uses_device or draws
 
     def _argument(self, argument: Argument) -> str:
         name = argument.name.lstrip("*")
-        if is_plain(name) and name not in _OWN and name not in self.reserved:
+        if is_plain(name) and not name.startswith("__") and name not in _OWN and name not in self.reserved:
             self._namespace.reserve(name)
             return name  # callers pass it by this name
         return self._namespace.new(name, "argument")
@@ -98,6 +100,20 @@ class Frame:
                     raise InternalError(f"{node.name!r} is still a sample", self.graph)
                 wanted.update(self._read_by(node))
         return [node for node in self.graph if node.name in wanted]
+
+    def _followed(self) -> set[str]:
+        """The inputs whose device or dtype is followed at run time, where no parameter's can be."""
+        dtypes = {node.dtype or torch.float32 for node in self.nodes if isinstance(node, Noise) and self.draws}
+        wanted = {None, *dtypes} if dtypes or self._reads_device() else set[torch.dtype | None]()
+        found = {self._input_like(dtype) for dtype in wanted if self.anchor(dtype) is None}
+        return {node.name for node in found if node is not None}
+
+    def _reads_device(self) -> bool:
+        return any(isinstance(leaf, DeviceOf) for node in self.nodes for leaf in leaves(node.arguments))
+
+    def _input_like(self, dtype: torch.dtype | None) -> Input | None:
+        inputs = (node for node in self.graph if isinstance(node, Input) and node.dtype is not None)
+        return next((node for node in inputs if dtype in (None, node.dtype)), None)
 
     def value(self, name: str) -> str:
         """Expression of the value of the node ``name``."""
@@ -174,9 +190,8 @@ class Frame:
         attribute = "device" if dtype is None else "dtype"
         if (anchor := self.anchor(dtype)) is not None:
             return f"{anchor}.{attribute}"
-        for node in self.nodes:
-            if isinstance(node, Input) and node.shape is not None and (dtype is None or node.dtype == dtype):
-                return f"{self._local[node.name]}.{attribute}"
+        if (node := self._input_like(dtype)) is not None:
+            return f"{self._local[node.name]}.{attribute}"
         if dtype is None:
             return "torch.get_default_device()"
         return "torch.get_default_dtype()" if dtype == torch.float32 else str(dtype)

@@ -437,8 +437,13 @@ def is_size(node: Node) -> bool:
     return node.shape is None and (isinstance(node, Input) or (isinstance(node, Call) and node.target == "size"))
 
 
+_CONTAINERS = (tuple, list, dict, slice)
+
+
 def map_arg(arg: Arg, leaf: Callable[[Any], Any]) -> Arg:
     """``arg`` with ``leaf`` applied to everything that is no tuple, list, dict or slice."""
+    if not isinstance(arg, _CONTAINERS):
+        return leaf(arg)
     match arg:
         case tuple():
             return tuple(map_arg(a, leaf) for a in cast(tuple[Arg, ...], arg))
@@ -446,11 +451,9 @@ def map_arg(arg: Arg, leaf: Callable[[Any], Any]) -> Arg:
             return [map_arg(a, leaf) for a in cast(list[Arg], arg)]
         case dict():
             return {key: map_arg(a, leaf) for key, a in cast(dict[Arg, Arg], arg).items()}
-        case slice():
+        case _:
             cut = cast("slice[Arg, Arg, Arg]", arg)
             return slice(map_arg(cut.start, leaf), map_arg(cut.stop, leaf), map_arg(cut.step, leaf))
-        case _:
-            return leaf(arg)
 
 
 def leaves(arg: Arg) -> list[Any]:

@@ -450,6 +450,9 @@ class _Reader:
         return found
 
     def node(self, line: _Line) -> Node:
+        return _build(line.statement, self._node, (line,))
+
+    def _node(self, line: _Line) -> Node:
         shape, dtype = self._type(line.annotation)
         common: dict[str, Any] = {"name": line.name, "shape": shape, "dtype": dtype}
         args, kwargs = tuple(map(self.value, line.call.args)), self.values(line.call)
