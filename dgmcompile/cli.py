@@ -4,41 +4,54 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 if TYPE_CHECKING:
     from dgmcompile.diagnostics import CompileError
     from dgmcompile.pipeline import Transformed
     from dgmcompile.replay import CheckReport
-    from dgmcompile.report import Report
 
 app = typer.Typer(
     name="dgmcompile",
     help="A compiler for deep directed graphical models written in Pyro.",
     no_args_is_help=True,
-    add_completion=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 
 REFUSED, WRONG_USAGE = 1, 2
 
-Model = Annotated[str, typer.Argument(metavar="FILE[:NAME]", help="Python file; the model is `model` unless named.")]
+USAGE = frozenset({"no-file", "unknown-site"})
+"""Diagnostics that blame the command line and not the program."""
+
+METHODS = ("surrogate", "local", "marginalised")
+
+Model = Annotated[
+    str, typer.Argument(metavar="FILE[:NAME]", help="Python file; the model is `model` unless NAME says otherwise.")
+]
 Targets = Annotated[
-    list[str] | None, typer.Option("--target", metavar="SITE", help="A target site; by default the observed ones.")
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="SITE",
+        help="A target site (may be repeated; `all` for all of them). By default the observed sites; "
+        "if there are none, those that no other site depends on.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.callback(invoke_without_command=True)
 def version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     if show:
         from dgmcompile import __version__
@@ -51,7 +64,8 @@ def version(
 def transform(
     model: Model,
     student: Annotated[
-        str | None, typer.Option(metavar="FILE[:NAME]", help="The student; by default `student` beside the model.")
+        str | None,
+        typer.Option(metavar="FILE[:NAME]", help="The student. By default `student` beside `model`, if there is one."),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder for the results.")] = Path("dgm_out"),
     target: Targets = None,
@@ -60,55 +74,59 @@ def transform(
     ] = None,
     match: Annotated[
         list[str] | None,
-        typer.Option(metavar="SITE=SITE", help="Teacher's site = student's; `SITE=` leaves one unmatched."),
+        typer.Option(
+            metavar="SITE=SITE", help="Teacher's site = student's (may be repeated); `SITE=` leaves one unmatched."
+        ),
     ] = None,
-    method: Annotated[str, typer.Option(help="surrogate, local or marginalised.")] = "surrogate",
-    latent_weight: Annotated[float | None, typer.Option(help="Weight of the latents' loss terms.")] = None,
+    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS[:-1])} or {METHODS[-1]}.")] = "surrogate",
+    latent_weight: Annotated[
+        float | None, typer.Option(help="Weight of the latents' loss terms. By default it goes by the method.")
+    ] = None,
     divergence: Annotated[str, typer.Option(help="kl, reverse_kl, js, wasserstein2 or cross_entropy.")] = "kl",
-    explain: Annotated[bool, typer.Option("--explain", help="Say what each pass did with each node, and why.")] = False,
+    no_student: Annotated[
+        bool, typer.Option("--no-student", help="Leave out the student that stands beside the model.")
+    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what each pass did to which node, and why.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write MODEL's graphs, its semi-auxiliary form as PyTorch, and with a student the distillation loss."""
-    from dgmcompile import pipeline
-    from dgmcompile.diagnostics import CompileError
-    from dgmcompile.distill.losses import LossOptions
+    """Write the model's graphs, its semi-auxiliary form as PyTorch, and with a student the distillation loss."""
+    _require_one_of("--method", method, METHODS)
+    pairs = _matches(match or [])
+    if student and no_student:
+        _wrong_usage("--student and --no-student exclude each other")
+    if out.exists() and not out.is_dir():
+        _wrong_usage(f"{str(out)!r} is no folder")
+    with _compiling() as progress:
+        from dgmcompile import pipeline
+        from dgmcompile.distill.divergences import NAMES
+        from dgmcompile.distill.losses import LossOptions
 
-    _require_one_of("--method", method, ("surrogate", "local", "marginalised"))
-    with _progress() as progress:
+        _require_one_of("--divergence", divergence, NAMES)
         try:
             result = pipeline.transform(
                 model,
                 out,
                 student=student,
-                targets=target or None,
+                targets=_targets(target),
                 keep=keep or (),
-                match=_matches(match or []),
+                match=pairs,
                 method=method,  # type: ignore[arg-type]
                 options=LossOptions(latent_weight=latent_weight, divergence=divergence),
+                alone=no_student,
                 progress=progress,
             )
-        except CompileError as error:
-            _refuse(error)
-        except OSError as error:
-            _wrong_usage(f"cannot write to {str(out)!r}: {error.strerror or error}")
+        except pipeline.CannotWrite as error:
+            _wrong_usage(f"cannot write to {str(out)!r}: {error}")
     _show_transformed(result, explain, as_json)
 
 
 @app.command()
 def check(model: Model, target: Targets = None, as_json: Json = False) -> None:
-    """Replay MODEL: is the compiled form the same program, site by site, at another batch size?"""
-    from dgmcompile.diagnostics import CompileError
-    from dgmcompile.frontends.load import load
-    from dgmcompile.replay import check as replay
+    """Is the compiled form the same program? Replay it, site by site, at another batch size."""
+    with _compiling() as progress:
+        from dgmcompile.pipeline import check_file
 
-    with _progress() as progress:
-        try:
-            progress("loading")
-            program = load(model)
-            progress("recording and replaying")
-            report = replay(program.model, program.example_inputs, targets=target or None)
-        except CompileError as error:
-            _refuse(error)
+        report = check_file(model, targets=_targets(target), progress=progress)
     _show_checked(report, as_json)
     if not report.ok:
         raise typer.Exit(REFUSED)
@@ -116,37 +134,16 @@ def check(model: Model, target: Targets = None, as_json: Json = False) -> None:
 
 def main() -> None:
     """The command ``dgmcompile``: exit code 0, 1 for a program that is refused, 2 for wrong usage."""
-    app()
+    for stream in (sys.stdout, sys.stderr):  # a terminal may not know each letter of a site's name
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    app(prog_name="dgmcompile")
 
 
-# what is printed
+# arguments
 
 
-def _progress() -> Any:
-    """A status line on standard error, where that is a terminal."""
-    console = Console(stderr=True)
-    status = console.status("")
-
-    class Progress:
-        def __enter__(self) -> Any:
-            status.start()
-            return lambda stage: status.update(escape(stage))
-
-        def __exit__(self, *_: object) -> None:
-            status.stop()
-
-    return Progress()
-
-
-def _refuse(error: CompileError) -> NoReturn:
-    print(error, file=sys.stderr)
-    usage = {"no-file"}
-    raise typer.Exit(WRONG_USAGE if {d.code for d in error.diagnostics} <= usage else REFUSED)
-
-
-def _wrong_usage(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    raise typer.Exit(WRONG_USAGE)
+def _targets(given: list[str] | None) -> Any:
+    return "all" if given == ["all"] else given or None
 
 
 def _require_one_of(option: str, value: str, choices: tuple[str, ...]) -> None:
@@ -158,59 +155,67 @@ def _matches(given: list[str]) -> dict[str, str | None]:
     pairs: dict[str, str | None] = {}
     for text in given:
         teacher, equals, student = text.partition("=")
-        if not equals:
+        if not equals or not teacher:
             _wrong_usage(f"--match takes SITE=SITE, not {text!r}")
         pairs[teacher] = student or None
     return pairs
 
 
+# how it goes
+
+
+@contextmanager
+def _compiling() -> Iterator[Callable[[str], None]]:
+    """Progress on standard error, where that is a terminal; a refusal ends the command, with no traceback."""
+    from dgmcompile.diagnostics import CompileError
+
+    with Console(stderr=True).status("") as status:
+        try:
+            yield lambda stage: status.update(escape(stage))
+        except CompileError as error:
+            refusal = error
+        else:
+            return
+    _refuse(refusal)
+
+
+def _refuse(error: CompileError) -> NoReturn:
+    print(error, file=sys.stderr)
+    raise typer.Exit(WRONG_USAGE if {d.code for d in error.diagnostics} <= USAGE else REFUSED)
+
+
+def _wrong_usage(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    raise typer.Exit(WRONG_USAGE)
+
+
+# what is printed
+
+
 def _show_transformed(result: Transformed, explain: bool, as_json: bool) -> None:
     if as_json:
-        files = [str(file) for file in result.files]
-        print(json.dumps({**result.report.to_json(), "files": files}, indent=2))
+        decisions = {"decisions": result.report.decisions_as_data()} if explain else {}
+        print(json.dumps({**result.to_json(), **decisions}, indent=2))
         return
-    console = Console()
-    console.print(_table(result.report))
-    print(result.report.summary)
-    for guard in result.report.guards:
-        print(guard)
+    print(result.report)
+    if result.pair:
+        print(f"\n{result.pair}")
     if explain:
-        _show_decisions(result)
+        print(f"\n{result.report.explanation}")
     print()
     for file in result.files:
         print(f"wrote {file}")
 
 
-def _table(report: Report) -> Table:
-    from dgmcompile.report import COLUMNS, cell
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in COLUMNS.values():
-        table.add_column(heading, overflow="fold")
-    for row in report.rows:
-        table.add_row(*(escape(_printable(cell(row, column))) for column in COLUMNS))
-    return table
-
-
-def _printable(text: str) -> str:
-    """Site names are data: no control character of theirs reaches the terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def _show_decisions(result: Transformed) -> None:
-    print()
-    for decision in result.graphs["compact"].history:
-        print(_printable(f"{decision.stage}: {decision.action} {decision.node}: {decision.reason}"))
-
-
 def _show_checked(report: CheckReport, as_json: bool) -> None:
     from dataclasses import asdict
+
+    from dgmcompile.report import printable
 
     if as_json:
         print(json.dumps({**asdict(report), "ok": report.ok}, indent=2))
         return
-    print("\n".join(_printable(line) for line in str(report).split("\n")))
+    print("\n".join(map(printable, str(report).split("\n"))))
+    verdict = "the same program" if report.ok else "NOT the same program"
     sizes = ", ".join(f"{name} = {size}" for name, size in report.sizes.items())
-    print(
-        f"{report.name}: {'the same program' if report.ok else 'NOT the same program'}{', at ' if sizes else ''}{sizes}"
-    )
+    print(f"{printable(report.name)}: {verdict}{', at ' if sizes else ''}{printable(sizes)}")

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 from torch import nn
 
 from dgmcompile.codegen import compile_graph, source_of
+from dgmcompile.diagnostics import CompileError
 from dgmcompile.distill.divergences import CLOSED_FORMS, ESTIMATORS, LOG_PROBS
 from dgmcompile.distill.losses import LossOptions, with_losses
 from dgmcompile.distill.pair import Match, Method, Pair, pair_graphs
-from dgmcompile.frontends.load import load
+from dgmcompile.frontends.load import loading
 from dgmcompile.frontends.trace import trace
 from dgmcompile.ir.formulas import FORMULAS
 from dgmcompile.ir.graph import Formula, Graph
 from dgmcompile.passes import compact, lower, semi_auxiliary
 from dgmcompile.passes.lower import DRAWN
 from dgmcompile.reparam import reparam_formulas
-from dgmcompile.report import Report
+from dgmcompile.replay import CheckReport, check
+from dgmcompile.report import PairReport, Report
 from dgmcompile.viz.page import page_of
-from dgmcompile.viz.render import draw
+from dgmcompile.viz.render import svg_of
 
 FORMS = ("original", "semi_auxiliary", "compact")
 
@@ -63,11 +67,17 @@ def known_formulas() -> dict[str, Formula]:
 
 @dataclass(frozen=True)
 class Transformed:
-    """What ``transform`` made: its graphs by name, the report, and the files written."""
+    """What ``transform`` made: its graphs by name, the reports, and the files written."""
 
     graphs: Mapping[str, Graph]
     report: Report
+    pair: PairReport | None
     files: tuple[Path, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; ``report.json`` is this, with names of files for paths."""
+        report = self.report.to_json()
+        return {**report, "pair": self.pair and self.pair.to_json(), "files": [str(file) for file in self.files]}
 
 
 def transform(
@@ -75,11 +85,12 @@ def transform(
     out: Path,
     *,
     student: str | None = None,
-    targets: Any = None,
+    targets: list[str] | Literal["all"] | None = None,
     keep: Iterable[str] = (),
     match: Match | None = None,
     method: Method = "surrogate",
     options: LossOptions | None = None,
+    alone: bool = False,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Transformed:
     """``FILE[:NAME]`` -> pictures, emitted code and ``report.json`` in the folder ``out``.
@@ -88,39 +99,119 @@ def transform(
         student: ``FILE[:NAME]`` of the student; by default ``student`` in the model's file, if there is one.
         targets, keep: names of target sites, and of latents to leave random.
         match, method, options: of the pair.
+        alone: no student, whatever stands beside the model.
         progress: is told each stage as it begins.
     Errors:
-        `CompileError`; nothing is written then.
+        `CompileError`; `CannotWrite` where ``out`` is no place to write, or a file of the user's own stands in
+        the way. Nothing is written then.
     """
-    progress("loading")
-    program = load(spec)
-    pupil = load(student).model if student else program.student
-    progress("recording the model")
-    paired = pupil is not None
-    graph = trace(program.model, program.example_inputs, targets=targets, name=program.file.stem, eval_mode=paired)
-    progress("rewriting")
-    graphs = forms_of(graph, keep)
-    texts = {f"{program.file.stem}_semi_auxiliary.py": emitted(graphs["compact"])}
-    if pupil is not None:
-        progress("recording the student")
-        pupil_graph = trace(pupil, program.example_inputs, targets=targets, name=f"{program.file.stem}_student")
-        progress("pairing")
-        pair = pair_graphs(graph, pupil_graph, match, method)
-        graphs["pair"] = loss_graph(pair, options)
-        texts[f"{program.file.stem}_distill.py"] = source_of(graphs["pair"])
+    out, given = out.absolute(), out
+    with loading() as loader:
+        progress("loading")
+        program = loader.program(spec)
+        pupil = None if alone else loader.student(student) if student else program.student
+        progress("recording the model")
+        graph = trace(program.model, program.example_inputs, targets=targets, name=program.title, eval_mode=pupil is not None)
+        progress("rewriting")
+        graphs = forms_of(graph, keep)
+        texts = {f"{program.title}_semi_auxiliary.py": emitted(graphs["compact"])}
+        pair = None
+        if pupil is not None:
+            progress("recording the student")
+            theirs = targets if targets is None or targets == "all" else _matching(targets, match or {})
+            pupil_graph = trace(pupil, program.example_inputs, targets=theirs, name=f"{program.title}_student")
+            progress("pairing")
+            with _ways_out_of_a_pair(tuple(keep)):
+                joint = pair_graphs(graph, pupil_graph, match, method)
+            graphs["pair"] = loss_graph(joint, options)
+            pair = PairReport.of(joint, graphs["pair"], options or LossOptions())
+            texts[f"{program.title}_distill.py"] = source_of(graphs["pair"])
     progress("drawing")
     report = Report.of(graphs["compact"], graph)
-    return Transformed(graphs, report, tuple(_written(out, program.file.stem, graphs, texts, report)))
+    names = (*(f"{name}.svg" for name in graphs), "graph.html", *texts, "report.json")
+    result = Transformed(graphs, report, pair, tuple(given / name for name in names))
+    contents = {**_pictures(graphs, program.title), **texts, "report.json": _report_text(result)}
+    write_files(out, contents)
+    return result
 
 
-def _written(
-    out: Path, title: str, graphs: Mapping[str, Graph], texts: Mapping[str, str], report: Report
-) -> Iterable[Path]:
-    out.mkdir(parents=True, exist_ok=True)
-    for name, graph in graphs.items():
-        draw(graph, out / f"{name}.svg")
-        yield out / f"{name}.svg"
-    pages = {"graph.html": page_of(graphs, title), **texts, "report.json": json.dumps(report.to_json(), indent=2)}
-    for name, text in pages.items():
-        (out / name).write_text(text, encoding="utf-8")
-        yield out / name
+def check_file(
+    spec: str,
+    targets: list[str] | Literal["all"] | None = None,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> CheckReport:
+    """``FILE[:NAME]`` replayed; see `dgmcompile.replay.check`."""
+    with loading() as loader:
+        progress("loading")
+        program = loader.program(spec)
+        progress("recording and replaying")
+        return replace(check(program.model, program.example_inputs, targets=targets), name=program.title)
+
+
+def _matching(targets: list[str], match: Match) -> list[str]:
+    """The student's names of the teacher's targets."""
+    return [match.get(name) or name for name in targets]
+
+
+@contextmanager
+def _ways_out_of_a_pair(keep: tuple[str, ...]) -> Iterator[None]:
+    """A pair shares the noise of every site: to keep one random, as a model alone may, is no way out."""
+    try:
+        yield
+    except CompileError as error:
+        if not keep:
+            raise
+        help = "a pair needs the noise of every site, kept or not: leave the student out by --no-student"
+        problems = (replace(d, help=help) if d.code in _UNSHARED else d for d in error.diagnostics)
+        raise CompileError(*problems) from error
+
+
+_UNSHARED = frozenset({"no-noise-transform", "no-step-transform", "unknown-parameters"})
+
+
+def _pictures(graphs: Mapping[str, Graph], title: str) -> dict[str, str]:
+    pictures = {f"{name}.svg": f"<!-- {MADE_BY} -->\n{svg_of(graph)}\n" for name, graph in graphs.items()}
+    doctype, _, page = page_of(graphs, title).partition("\n")
+    return {**pictures, "graph.html": f"{doctype}\n<!-- {MADE_BY} -->\n{page}"}
+
+
+def _report_text(result: Transformed) -> str:
+    data = {"generator": MADE_BY, **result.to_json(), "files": [file.name for file in result.files]}
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+
+# files
+
+MADE_BY = "made by dgmcompile"
+"""Stands near the beginning of every file that is written, and so tells ours from the user's."""
+
+
+class CannotWrite(Exception):
+    """The folder cannot be written, or holds a file of the user's own under a name that is needed."""
+
+
+def write_files(folder: Path, contents: Mapping[str, str]) -> None:
+    """Each file at once and whole; a file of the user's own is never overwritten.
+
+    Errors: `CannotWrite`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if theirs := [name for name in contents if not _may_write(folder / name)]:
+            raise CannotWrite(f"{', '.join(theirs)} stands there already, and was not made by dgmcompile")
+        with TemporaryDirectory(dir=folder, prefix=".dgmcompile_") as work:
+            for name, text in contents.items():
+                (Path(work) / name).write_text(text, encoding="utf-8", newline="\n")
+            for name in contents:
+                (Path(work) / name).replace(folder / name)
+    except OSError as error:
+        raise CannotWrite(error.strerror or str(error)) from error
+
+
+def _may_write(path: Path) -> bool:
+    if not path.exists():
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b"by dgmcompile" in file.read(2000)

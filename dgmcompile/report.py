@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Any
 
-from dgmcompile.ir.graph import Call, Graph, Guard, Node, Sample
-from dgmcompile.passes import stochastic_depth
-from dgmcompile.reparam import NOISE_TRANSFORMS
+from dgmcompile.distill.divergences import DEFAULT
+from dgmcompile.distill.losses import LATENT_WEIGHTS, LossOptions
+from dgmcompile.distill.pair import STUDENT, Pair
+from dgmcompile.ir.graph import Call, Decision, Graph, Guard, Node, Sample
+from dgmcompile.passes import Reparameterize, stochastic_depth
+from dgmcompile.reparam import NOISE_TRANSFORMS, STEP_TRANSFORMS
 
 
 @dataclass(frozen=True)
 class SiteRow:
-    """One site. ``transform`` is "" where the site is still random; ``reason`` says why it is as it is."""
+    """One site.
+
+    Args:
+        family: of the distribution; the steps of a transformed one stand behind it.
+        noise, transform, differentiable: how its value is made from noise; "" and None where it is still random.
+        kept: is it still random?
+        reason: why it is as it is, where the other fields do not say that already.
+        line: ``file:line`` of the site.
+    """
 
     site: str
     role: str
@@ -21,6 +34,7 @@ class SiteRow:
     noise: str
     transform: str
     differentiable: bool | None
+    kept: bool
     reason: str
     line: str
 
@@ -39,27 +53,38 @@ class Measure:
 
 @dataclass(frozen=True)
 class Report:
-    """Rows by site, the size of the graph before and after, and what was taken as fixed."""
+    """Rows by site, the size of the graph before and after, what was taken as fixed, what the passes did."""
 
     name: str
-    rows: tuple[SiteRow, ...]
+    sites: tuple[SiteRow, ...]
     before: Measure
     after: Measure
-    guards: tuple[str, ...]
+    guards: tuple[Guard, ...]
+    decisions: tuple[Decision, ...] = ()
 
     @classmethod
     def of(cls, graph: Graph, original: Graph | None = None) -> Report:
-        reasons = {decision.node: decision.reason for decision in graph.history}
-        rows = tuple(_row(node, reasons.get(node.name, "")) for node in graph if node.site is not None)
-        guards = tuple(guard_text(guard) for guard in graph.guards)
-        return cls(graph.name, rows, Measure.of(original or graph), Measure.of(graph), guards)
+        """Of ``graph``, whose sites were those of ``original`` before any pass."""
+        original = original or graph
+        reasons = _reasons(graph)
+        sites = {node.site.name: node for node in original if node.site}
+        rows = tuple(
+            _row(node, sites.get(node.site.name, node), reasons.get(node.name, "")) for node in graph if node.site
+        )
+        return cls(graph.name, rows, Measure.of(original), Measure.of(graph), graph.guards, graph.history)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for ``report.json``."""
-        return asdict(self)
+        return {
+            "name": self.name,
+            "sites": [asdict(row) for row in self.sites],
+            "before": asdict(self.before),
+            "after": asdict(self.after),
+            "guards": [_guard_as_data(guard) for guard in self.guards],
+        }
 
     def __str__(self) -> str:
-        return "\n".join([*_table(self.rows), "", self.summary, *self.guards])
+        return "\n".join([*_table(self.sites), "", self.summary, *map(guard_text, self.guards)])
 
     @property
     def summary(self) -> str:
@@ -69,51 +94,197 @@ class Report:
             f"{self.name}: {a.nodes} nodes -> {b.nodes}, stochastic depth {a.stochastic_depth} -> {b.stochastic_depth}"
         )
 
+    def decisions_as_data(self) -> list[dict[str, str]]:
+        """Of every pass on every node."""
+        return [asdict(decision) for decision in self.decisions]
+
+    @property
+    def explanation(self) -> str:
+        """What each pass rewrote, and why the sites that it kept were kept."""
+        sites = {row.site for row in self.sites}
+        told = [d for d in self.decisions if d.action == "rewrite" or d.node in sites]
+        return "\n\n".join(_explained(stage, list(group)) for stage, group in groupby(told, lambda d: d.stage))
+
+
+@dataclass(frozen=True)
+class TermRow:
+    """One term of a distillation loss."""
+
+    term: str
+    site: str
+    student_site: str
+    family: str
+    student_family: str
+    divergence: str
+    weight: float
+    line: str
+
+
+@dataclass(frozen=True)
+class PairReport:
+    """What the loss compares, and which sites stand alone."""
+
+    method: str
+    terms: tuple[TermRow, ...]
+    unmatched: tuple[str, ...]
+
+    @classmethod
+    def of(cls, pair: Pair, loss: Graph, options: LossOptions) -> PairReport:
+        """Of ``pair``, whose loss is ``loss``."""
+        terms = tuple(_terms(pair, loss, options))
+        compared = {law.name for site in pair.sites for law in (site.teacher, site.student)}
+        sites = (node for node in pair if node.site and node.site.role != "deterministic")
+        return cls(pair.method, terms, tuple(node.name for node in sites if node.name not in compared))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for ``report.json``."""
+        return {
+            "method": self.method,
+            "terms": [asdict(term) for term in self.terms],
+            "unmatched": list(self.unmatched),
+        }
+
+    def __str__(self) -> str:
+        cells = [(t.site, t.student_site, t.family, t.student_family, t.term, t.divergence, f"{t.weight:g}") for t in self.terms]
+        rows = [tuple(map(printable, row)) for row in cells]
+        heading = ("teacher's site", "student's", "family", "student's", "loss term", "divergence", "weight")
+        lines = _aligned([heading, *(_runs(rows) if len(rows) > LONG_TABLE else rows)])
+        alone = [f"unmatched: {printable(', '.join(self.unmatched))}"] if self.unmatched else []
+        return "\n".join([*lines, *alone])
+
+
+def _terms(pair: Pair, loss: Graph, options: LossOptions) -> Iterator[TermRow]:
+    for site in pair.sites:
+        p, q = site.teacher, site.student
+        kind = "surrogate" if site.role == "target" else "latent"
+        if f"{kind}.{site.name}" not in loss.outputs or not p.site or not q.site:
+            continue
+        given = options.divergence
+        yield TermRow(
+            term=kind,
+            site=site.name,
+            student_site=q.site.name.removeprefix(STUDENT),
+            family=p.family,
+            student_family=q.family,
+            divergence=given if isinstance(given, str) else given.get(site.name, DEFAULT),
+            weight=options.weight(site, LATENT_WEIGHTS[pair.method]),
+            line=str(p.location or ""),
+        )
+
 
 COLUMNS: Mapping[str, str] = {
     "site": "site",
     "family": "family",
     "noise": "noise law",
     "transform": "transform",
-    "differentiable": "gradient",
+    "differentiable": "differentiable",
     "reason": "why",
 }
 """Field of `SiteRow` -> heading."""
+
+LONG_TABLE = 24
+"""With more rows than these, sites that differ in a number only (``z_1``, ``z_2``, ...) share one."""
+
+
+def printable(text: str) -> str:
+    """Site names are data: no control character of theirs reaches a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def guard_text(guard: Guard) -> str:
+    """What the compiled form checks of its arguments, in words."""
+    what = ".".join(map(str, guard.path)) + ("" if guard.dim is None else f".shape[{guard.dim}]")
+    return printable(f"guard: {what} == {guard.expected!r} ({guard.reason})")
+
+
+def _guard_as_data(guard: Guard) -> dict[str, Any]:
+    expected = guard.expected if isinstance(guard.expected, bool | int | float | str | None) else repr(guard.expected)
+    return {"argument": list(guard.path), "dim": guard.dim, "expected": expected, "reason": guard.reason}
+
+
+# rows
+
+
+def _reasons(graph: Graph) -> dict[str, str]:
+    """The last word on each node that the row does not say by itself."""
+    if not graph.history:
+        return {node.name: "not rewritten yet" for node in graph.samples}
+    return {d.node: d.reason for d in graph.history if not _is_plain(d)}
+
+
+def _is_plain(decision: Decision) -> bool:
+    """Family, noise law and transform say it; a call that a later pass keeps needs no reason."""
+    if decision.stage == Reparameterize.name:
+        return decision.action == "rewrite" or decision.reason == "not a random variable"
+    return decision.action == "keep"
+
+
+def _row(node: Node, original: Node, reason: str) -> SiteRow:
+    assert node.site is not None
+    site, line = node.site, str(node.location or "")
+    family = site.family
+    if isinstance(original, Sample):
+        family = " + ".join([original.family, *(step.name for step in original.transforms)])
+    if isinstance(node, Sample):
+        return SiteRow(site.name, site.role, family, "", "", None, True, reason, line)
+    entry = NOISE_TRANSFORMS.get(site.family)
+    if site.role == "deterministic" or entry is None:
+        why = reason or ("deterministic" if site.role == "deterministic" else "")
+        return SiteRow(site.name, site.role, family, "", "", None, False, why, line)
+    noise = ", ".join(source.law.name for source in entry.noises)
+    transform = _transform(node, original, entry.forward.name)
+    return SiteRow(site.name, site.role, family, noise, transform, entry.differentiable, False, reason, line)
+
+
+def _transform(node: Node, original: Node, forward: str) -> str:
+    if isinstance(node, Call) and node.target == "identity":
+        return f"= {node.inputs[0]}"
+    steps = original.transforms if isinstance(original, Sample) else ()
+    known = (STEP_TRANSFORMS.get(step.name) for step in steps)
+    return ", ".join([forward, *(step.forward.name for step in known if step)])
+
+
+# text
 
 
 def cell(row: SiteRow, column: str) -> str:
     """One entry of the table as text."""
     value = getattr(row, column)
     if column == "differentiable":
-        return {True: "yes", False: "zero", None: "-"}[value]
-    return value or "-"
+        return {True: "yes", False: "no", None: "-"}[value]
+    return printable(value or ("" if column == "reason" else "-"))
 
 
 def _table(rows: tuple[SiteRow, ...]) -> list[str]:
-    lines = [list(COLUMNS.values())] + [[cell(row, column) for column in COLUMNS] for row in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    cells = [tuple(cell(row, column) for column in COLUMNS) for row in rows]
+    if len(cells) > LONG_TABLE:
+        cells = list(_runs(cells))
+    return _aligned([tuple(COLUMNS.values()), *cells])
+
+
+def _aligned(lines: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
-def _row(node: Node, reason: str) -> SiteRow:
-    assert node.site is not None
-    site, line = node.site, str(node.location or "")
-    entry = NOISE_TRANSFORMS.get(site.family)
-    if isinstance(node, Sample) or site.role == "deterministic" or entry is None:
-        return SiteRow(site.name, site.role, site.family, "", "", None, reason, line)
-    noise = ", ".join(source.law.name for source in entry.noises)
-    return SiteRow(site.name, site.role, site.family, noise, _transform(node), entry.differentiable, reason, line)
+def _runs(lines: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    """Lines whose site names differ in one number only, and that say the same, as one line."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for site, *rest in lines:
+        stem = re.sub(r"\d+$", "#", site)
+        said = tuple(text.replace(site, stem) for text in rest)
+        groups.setdefault((stem, *said), []).append(site)
+    for (stem, *said), sites in groups.items():
+        if len(sites) == 1:
+            yield (sites[0], *(text.replace(stem, sites[0]) for text in said))
+        else:
+            yield (f"{sites[0]} ... {sites[-1]}", *said)
 
 
-def _transform(node: Node) -> str:
-    if not isinstance(node, Call):
-        return ""
-    if node.target == "identity":
-        return f"= {node.inputs[0]}"
-    return node.target_name.removeprefix("torch.")
+def _explained(stage: str, decisions: list[Decision]) -> str:
+    rewrites = sum(decision.action == "rewrite" for decision in decisions)
+    kept = len(decisions) - rewrites
+    counts = [f"{rewrites} rewritten" if rewrites else "nothing to rewrite", *([f"{kept} kept"] if kept else [])]
+    lines = [(printable(d.node), d.action, printable(d.reason)) for d in decisions]
+    return "\n".join([f"{stage}: {', '.join(counts)}", *(f"  {line}" for line in (_aligned(lines) if lines else []))])
 
-
-def guard_text(guard: Guard) -> str:
-    """What the compiled form checks of its arguments, in words."""
-    what = ".".join(map(str, guard.path)) + ("" if guard.dim is None else f".shape[{guard.dim}]")
-    return f"guard: {what} == {guard.expected!r} ({guard.reason})"

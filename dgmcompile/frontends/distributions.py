@@ -94,20 +94,19 @@ class ConstructorCalls:
     def _parameters(self, distribution: Any, location: Location | None) -> dict[str, Any]:
         if id(distribution) in self._made:
             return self._made[id(distribution)][1]
-        names = inspect.signature(type(distribution)).parameters
-        given = {n: v for n, v in vars(distribution).items() if n.lstrip("_") in names or n == "base_dist"}
-        needed = {n for n, p in names.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
-        if missing := needed - {*given, *(n.lstrip("_") for n in given)} - {"base_distribution"}:
+        found = _held(distribution)
+        missing = [names for names in _needed(type(distribution)) if not found.keys() & names]
+        if missing:
             raise CompileError(
                 Diagnostic(
                     code="unseen-distribution",
                     message=f"a {type(distribution).__name__} was made before the model ran, "
-                    f"so its {', '.join(sorted(missing))} cannot be known",
+                    f"so its {', '.join(' or '.join(sorted(names)) for names in missing)} cannot be known",
                     location=location,
                     help="construct the distribution inside the model",
                 )
             )
-        return {name: self._recorder.arg(value) for name, value in given.items() if name != "_validate_args"}
+        return {name: self._recorder.arg(value) for name, value in found.items()}
 
     def _steps(self, parts: Any) -> tuple[TransformStep, ...]:
         return tuple(step for part in parts for step in self._step(part))
@@ -125,6 +124,43 @@ class ConstructorCalls:
         values = {n: held.get(n, held.get(f"_{n}")) for n in names}
         params = {n: self._recorder.arg(v) for n, v in values.items() if v is not None}
         return (TransformStep(type(transform).__name__, params),)
+
+
+def unwrapped(distribution: Any) -> Any:
+    """The distribution without masks, expansions and reinterpreted dims."""
+    while type(distribution).__name__ in ("Independent", "MaskedDistribution", "ExpandedDistribution"):
+        distribution = distribution.base_dist
+    return distribution
+
+
+_INSIDE = ("_categorical", "_bernoulli", "_binomial", "_gamma", "_multinomial")
+"""Attributes in which a family keeps its ``probs`` or ``logits``."""
+
+
+def _held(distribution: Any) -> dict[str, Any]:
+    """What a distribution made out of sight was made of, as far as it can be read without computing anything."""
+    names = inspect.signature(type(distribution)).parameters.keys() - {"validate_args", "_validate_args"}
+    inner = next((vars(distribution)[key] for key in _INSIDE if key in vars(distribution)), None)
+    found: dict[str, Any] = {}
+    for name in sorted(names):
+        for own in (name, f"_{name}", "base_dist" if name.startswith("base_dist") else name):
+            if own in vars(distribution):
+                found[name] = vars(distribution)[own]
+                break
+        else:
+            if inner is not None and name in vars(inner):
+                found[name] = vars(inner)[name]
+            elif isinstance(inspect.getattr_static(type(distribution), name, None), property) and inner is None:
+                found[name] = getattr(distribution, name)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _needed(cls: type) -> list[set[str]]:
+    """Names of which one has to be known: each required parameter, and one of ``probs`` and ``logits``."""
+    parameters = inspect.signature(cls).parameters
+    required = [{n} for n, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    either = [{"probs", "logits"}, {"covariance_matrix", "precision_matrix", "scale_tril"}]
+    return required + [names for names in either if names <= parameters.keys()]
 
 
 def _given(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any], lift: Callable[[Any], Any]) -> dict[str, Any]:

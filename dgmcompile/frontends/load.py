@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import inspect
+import linecache
+import os
 import sys
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import pyro
+import torch
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.frontends.modules import signature_of
 from dgmcompile.frontends.source import is_library
 
+MODEL, STUDENT, EXAMPLE_INPUTS = "model", "student", "example_inputs"
+"""What the variables of a file are called, unless its user says otherwise."""
+
 
 @dataclass(frozen=True)
 class Program:
-    """A model and the arguments that it is recorded with."""
+    """A model and the arguments that it is recorded with; ``student`` is what stands beside it, if anything."""
 
     model: Callable[..., Any]
     example_inputs: tuple[Any, ...]
@@ -28,59 +38,139 @@ class Program:
     name: str
     student: Callable[..., Any] | None = None
 
+    @property
+    def title(self) -> str:
+        """What its results are called: ``vae`` for ``vae.py``, ``vae_guide`` for ``vae.py:guide``."""
+        return self.file.stem if self.name == MODEL else f"{self.file.stem}_{self.name.replace('.', '_')}"
 
-def split_spec(spec: str) -> tuple[Path, str]:
-    """``model.py:net`` -> (``model.py``, ``net``); the name is ``model`` unless given."""
+
+def split_spec(spec: str) -> tuple[Path, str | None]:
+    """``model.py:net`` -> (``model.py``, ``net``); the name is None where none is given."""
     file, separator, name = spec.rpartition(":")
-    if separator and name.replace(".", "_").isidentifier():
+    if separator and not Path(spec).is_file() and all(part.isidentifier() for part in name.split(".")):
         return Path(file), name
-    return Path(spec), "model"
+    return Path(spec), None
 
 
-def load(spec: str) -> Program:
-    """Run the file and take the model out of it; what the file prints goes to standard error.
+@dataclass
+class Loader:
+    """Takes programs out of files; each file runs once. See `loading`."""
 
-    Errors:
-        `CompileError` for a missing file, a file that does not run, a name that it does not define, and
-        example inputs that are missing or no tuple.
+    _folder: Path = field(default_factory=Path.cwd)
+    _modules: dict[Path, ModuleType] = field(default_factory=dict[Path, ModuleType])
+    _siblings: dict[str, Path] = field(default_factory=dict[str, Path])
+
+    def program(self, spec: str) -> Program:
+        """The model of ``FILE[:NAME]`` (``model`` unless named), its example inputs, and its student.
+
+        Errors:
+            `CompileError` for a missing file, a file that does not run, a name that it does not define, and
+            example inputs that are missing, no tuple, or that do not fit the model.
+        """
+        file, given = self._split(spec)
+        module, name = self._module(file), given or MODEL
+        model = _attribute(module, name, file)
+        inputs = _example_inputs(module, model, file)
+        return Program(model, inputs, file, name, getattr(module, STUDENT, None) if name == MODEL else None)
+
+    def student(self, spec: str) -> Callable[..., Any]:
+        """That of ``FILE[:NAME]``: ``student`` unless named, else ``model``. It takes the teacher's inputs."""
+        file, given = self._split(spec)
+        module = self._module(file)
+        return _attribute(module, given or (STUDENT if hasattr(module, STUDENT) else MODEL), file)
+
+    def _split(self, spec: str) -> tuple[Path, str | None]:
+        """The file's whole path, from where the loader was made: a program may change the working folder."""
+        file, name = split_spec(spec)
+        if not (whole := self._folder / file).is_file():
+            raise CompileError(_no_file(file, "is a folder" if whole.is_dir() else "does not exist"))
+        return whole, name
+
+    def _module(self, file: Path) -> ModuleType:
+        path = file.resolve()
+        if path not in self._modules:
+            self._modules[path] = self._run(file, path.parent)
+        return self._modules[path]
+
+    def _run(self, file: Path, folder: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"dgmcompile_program_{len(self._modules)}_{file.stem}", file)
+        if spec is None or spec.loader is None:
+            raise CompileError(_no_file(Path(file.name), "is no Python file"))
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module.__name__] = module
+        self._let_import_from(folder)
+        before = set(sys.modules)
+        try:
+            spec.loader.exec_module(module)
+        except SyntaxError as error:
+            raise CompileError(_syntax_error(error, file)) from error
+        except (Exception, SystemExit) as error:
+            raise CompileError(_raised("the file", error, f"python {file.name} must run without an error")) from error
+        self._siblings.update(_found_in(folder, set(sys.modules) - before))
+        return module
+
+    def _let_import_from(self, folder: Path) -> None:
+        """``folder`` first, as under ``python FILE``; of two folders' ``networks.py`` each program sees its own."""
+        sys.path.insert(0, str(folder))
+        for name, other in self._siblings.items():
+            if other != folder:
+                sys.modules.pop(name, None)
+
+
+def _found_in(folder: Path, names: set[str]) -> dict[str, Path]:
+    """Modules that were imported from ``folder``."""
+    files = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
+    return {name: folder for name, file in files.items() if file and folder in Path(file).resolve().parents}
+
+
+@contextmanager
+def loading() -> Iterator[Loader]:
+    """A loader, for as long as its programs are run.
+
+    What they print goes to standard error. In the end ``sys.path``, ``sys.modules``, the working folder, Pyro's
+    parameter store, torch's random state and its default dtype are as they were.
     """
-    file, name = split_spec(spec)
-    module = _module(file)
-    model = _attribute(module, name, file)
-    return Program(model, _example_inputs(module, model, file), file, name, getattr(module, "student", None))
-
-
-def _module(file: Path) -> ModuleType:
-    if not file.is_file():
-        raise CompileError(
-            Diagnostic(
-                code="no-file",
-                message=f"there is no file {str(file)!r}",
-                help="name a Python file, as model.py or model.py:net",
-            )
-        )
-    loader = importlib.util.spec_from_file_location(_module_name(file), file)
-    if loader is None or loader.loader is None:
-        raise CompileError(
-            Diagnostic(code="no-file", message=f"{str(file)!r} is no Python file", help="name a file that ends in .py")
-        )
-    module = importlib.util.module_from_spec(loader)
-    sys.modules[module.__name__] = module
-    sys.path.insert(0, str(file.resolve().parent))
+    store = pyro.get_param_store()
+    tables = [(table, dict(table)) for table in (store._params, store._param_to_name, store._constraints)]
+    path, modules, folder, dtype = list(sys.path), dict(sys.modules), _working_folder(), torch.get_default_dtype()
+    loader = Loader()
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            loader.loader.exec_module(module)
-    except SyntaxError as error:
-        raise CompileError(_syntax_error(error, file)) from error
-    except Exception as error:
-        raise CompileError(_import_error(error, file)) from error
+        with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(sys.stderr):
+            yield loader
     finally:
-        sys.path.remove(str(file.resolve().parent))
-    return module
+        _forget(loader._siblings, modules)
+        sys.path[:] = path
+        torch.set_default_dtype(dtype)
+        if folder:
+            os.chdir(folder)
+        for table, content in tables:
+            table.clear()
+            table.update(content)
 
 
-def _module_name(file: Path) -> str:
-    return f"dgmcompile_program_{abs(hash(file.resolve()))}_{file.stem}"
+def _forget(siblings: Mapping[str, Path], before: Mapping[str, ModuleType]) -> None:
+    """Modules of the programs' own folders are dropped; those of libraries may stay."""
+    for name in (*siblings, *(name for name in sys.modules if name.startswith("dgmcompile_program_"))):
+        sys.modules.pop(name, None)
+    sys.modules.update({name: module for name, module in before.items() if name not in sys.modules})
+
+
+def _working_folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was deleted
+        return ""
+
+
+# what a file may get wrong
+
+
+def _no_file(file: Path, what: str) -> Diagnostic:
+    return Diagnostic(
+        code="no-file",
+        message=f"{str(file)!r} {what}",
+        help="name a file that ends in .py, as model.py or model.py:net",
+    )
 
 
 def _syntax_error(error: SyntaxError, file: Path) -> Diagnostic:
@@ -93,17 +183,19 @@ def _syntax_error(error: SyntaxError, file: Path) -> Diagnostic:
     )
 
 
-def _import_error(error: Exception, file: Path) -> Diagnostic:
+def _raised(what: str, error: BaseException, help: str) -> Diagnostic:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_library(f.filename)]
     last = frames[-1] if frames else None
-    where = (
-        Location(last.filename, last.lineno or 1, (last.colno or 0) + 1, (last.end_colno or 0) + 1) if last else None
-    )
+    where = None
+    if last:
+        end = (last.end_colno or 0) + 1 if last.end_lineno == last.lineno else None
+        where = Location(last.filename, last.lineno or 1, (last.colno or 0) + 1, end)
+    said = str(error).strip().splitlines()
     return Diagnostic(
         code="file-raised",
-        message=f"the file raised {type(error).__name__}: {error}",
+        message=f"{what} raised {type(error).__name__}{': ' + said[0] if said else ''}",
         location=where,
-        help=f"python {file.name} must run without an error",
+        help=help,
     )
 
 
@@ -117,16 +209,18 @@ def _attribute(module: ModuleType, name: str, file: Path) -> Callable[..., Any]:
                     code="no-model",
                     message=f"{file.name} defines no {name!r}",
                     notes=(f"it defines {', '.join(models)}",) if models else (),
-                    help="call the model `model`, or name it: FILE:NAME",
+                    help=f"call the model `model`, or name it: {file.name}:{models[0] if models else 'NAME'}",
                 )
             )
         value = getattr(value, part)
-    if not callable(value):
+    if inspect.isclass(value) or not callable(value):
+        what = "class" if inspect.isclass(value) else f"{type(value).__name__}, which cannot be called"
         raise CompileError(
             Diagnostic(
                 code="no-model",
-                message=f"{name!r} in {file.name} is a {type(value).__name__}, which cannot be called",
-                help="a model is a function, a method or a module with sample sites",
+                message=f"{name!r} in {file.name} is a {what}",
+                location=_definition(name.partition(".")[0], file),
+                help="a model is a function, a method or a module with sample sites; of a class, make an instance",
             )
         )
     return value
@@ -138,29 +232,52 @@ def _may_be_model(value: Any, module: ModuleType) -> bool:
 
 
 def _example_inputs(module: ModuleType, model: Callable[..., Any], file: Path) -> tuple[Any, ...]:
-    given = getattr(module, "example_inputs", None)
+    given = getattr(module, EXAMPLE_INPUTS, None)
+    where = _definition(EXAMPLE_INPUTS, file)
     if callable(given):
-        given = given()
-    if given is None:
-        needed = [p.name for p in signature_of(model).parameters.values() if _is_required(p)]
-        if needed:
-            raise CompileError(
-                Diagnostic(
-                    code="no-example-inputs",
-                    message=f"the model takes {', '.join(needed)}, and {file.name} defines no example_inputs",
-                    help=f"add a tuple with one entry per argument: example_inputs = ({', '.join(needed)},)",
-                )
+        try:
+            given = given()
+        except (Exception, SystemExit) as error:
+            help = f"{EXAMPLE_INPUTS}() must return a tuple with one entry per argument"
+            raise CompileError(_raised(EXAMPLE_INPUTS, error, help)) from error
+    needed = [p.name for p in signature_of(model).parameters.values() if _is_required(p)]
+    if given is None and needed:
+        raise CompileError(
+            Diagnostic(
+                code="no-example-inputs",
+                message=f"the model takes {', '.join(needed)}, and {file.name} defines no {EXAMPLE_INPUTS}",
+                location=_definition_of(model),
+                help=f"add a tuple with one entry per argument: {EXAMPLE_INPUTS} = ({', '.join(needed)},)",
             )
-        return ()
-    if not isinstance(given, tuple):
+        )
+    if given is not None and not isinstance(given, tuple):
         raise CompileError(
             Diagnostic(
                 code="example-inputs",
-                message=f"example_inputs is a {type(given).__name__}, not a tuple",
-                help="write example_inputs = (x,), or a function that returns such a tuple",
+                message=f"{EXAMPLE_INPUTS} is a {type(given).__name__}, not a tuple",
+                location=where,
+                help=f"write {EXAMPLE_INPUTS} = (x,), or a function that returns such a tuple",
             )
         )
-    return given
+    _refuse_other_arguments(model, given or (), where)
+    return given or ()
+
+
+def _refuse_other_arguments(model: Callable[..., Any], given: tuple[Any, ...], where: Location | None) -> None:
+    signature = signature_of(model)
+    try:
+        signature.bind(*given)
+    except TypeError as error:
+        raise CompileError(
+            Diagnostic(
+                code="example-inputs",
+                message=f"{EXAMPLE_INPUTS} has {len(given)} {'entry' if len(given) == 1 else 'entries'}, which do not "
+                f"fit the model: {error}",
+                location=where,
+                notes=(f"the model is called as {signature}",),
+                help="give a tuple with one entry per argument",
+            )
+        ) from None
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:
@@ -168,3 +285,29 @@ def _is_required(parameter: inspect.Parameter) -> bool:
         parameter.VAR_POSITIONAL,
         parameter.VAR_KEYWORD,
     )
+
+
+# where it stands
+
+
+def _definition(name: str, file: Path) -> Location | None:
+    """The statement at the top of the file that defines ``name``."""
+    source = "".join(linecache.getlines(str(file)))
+    for node in ast.parse(source).body if source else ():
+        match node:
+            case ast.Assign(targets=targets):
+                defined = [target.id for target in targets if isinstance(target, ast.Name)]
+            case ast.AnnAssign(target=ast.Name(id=one)) | ast.FunctionDef(name=one) | ast.ClassDef(name=one):
+                defined = [one]
+            case _:
+                continue
+        if name in defined:
+            return Location(str(file), node.lineno)
+    return None
+
+
+def _definition_of(model: Any) -> Location | None:
+    """Where the function, or the module's ``forward``, is defined."""
+    function = inspect.unwrap(getattr(model, "forward", model))
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return Location(code.co_filename, code.co_firstlineno) if code and not is_library(code.co_filename) else None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from fractions import Fraction
+from functools import cache
+from itertools import product
 from math import prod
 from typing import Any
 
 from dgmcompile.frontends.record import Recording
-from dgmcompile.ir.graph import Call, Formula, Input, Node, Ref, Sample, map_names
+from dgmcompile.ir.graph import Call, Constant, DeviceOf, Formula, Input, Node, Parameter, Ref, Sample, map_names
 from dgmcompile.ir.size import Size
 
 
@@ -84,7 +87,7 @@ def compare(first: Sequence[Node], second: Sequence[Node]) -> Sizes | Difference
         for atom, (x, y) in enumerate(zip(a, b, strict=True)):
             if _same(x, y):
                 continue
-            if not (_is_int(x) and _is_int(y)):
+            if not (_is_int(x) and _is_int(y)) or isinstance(first[index], Parameter):
                 return Difference(first[index], _described(second[index]))
             differing[index, atom] = y
     if len(first) != len(second):
@@ -114,59 +117,78 @@ class Variation:
 
 
 def solve(
-    nodes: Sequence[Node], base: tuple[int, ...], single: dict[int, Variation], joint: Variation, names: Sequence[str]
+    nodes: Sequence[Node], base: tuple[int, ...], seen: Sequence[Variation], names: Sequence[str]
 ) -> list[Node] | Node:
     """The nodes with sizes as polynomials over ``names``; a node where no polynomial explains the numbers.
 
     Args:
         nodes: of the first recording.
         base: its sizes, one a class.
-        single: class -> a recording where only that class was varied.
-        joint: a recording where all were, which decides between candidates.
+        seen: recordings at other sizes, as at the `settings`.
         names: of the classes' size nodes.
     """
     flat = _flat(nodes)
-    keys = set(joint.found).union(*(variation.found for variation in single.values()))
     by_node: dict[int, dict[int, Size | int]] = {}
-    for index, atom in sorted(keys):
+    for index, atom in sorted(set[tuple[int, int]]().union(*(variation.found for variation in seen))):
         value = flat[index][atom]
-        seen = {k: v.found.get((index, atom), value) for k, v in single.items()}
-        size = _explained(value, seen, joint.found.get((index, atom), value), base, single, joint.sizes, names)
+        points = [(base, value), *((v.sizes, v.found.get((index, atom), value)) for v in seen)]
+        size = polynomial(points, names)
         if size is None:
             return nodes[index]
         by_node.setdefault(index, {})[atom] = size
     return [_with_atoms(node, by_node[i]) if i in by_node else node for i, node in enumerate(nodes)]
 
 
-def _explained(
-    value: int,
-    seen: dict[int, int],
-    joint_value: int,
-    base: tuple[int, ...],
-    single: dict[int, Variation],
-    joint_sizes: tuple[int, ...],
-    names: Sequence[str],
-) -> Size | int | None:
-    changed = [k for k, found in seen.items() if found != value]
-    candidates: list[dict[tuple[str, ...], int]] = []
-    whole = prod(base[k] for k in changed)
-    if changed and value % whole == 0:
-        candidates.append({tuple(sorted(names[k] for k in changed)): value // whole})
-    slopes = {k: (seen[k] - value, single[k].sizes[k] - base[k]) for k in changed}
-    if all(rise % run == 0 for rise, run in slopes.values()):
-        slope = {k: rise // run for k, (rise, run) in slopes.items()}
-        affine: dict[tuple[str, ...], int] = {(names[k],): m for k, m in slope.items()}
-        candidates.append({**affine, (): value - sum(m * base[k] for k, m in slope.items())})
-    for terms in candidates:
-        size = Size.of(terms)
-        settings = [(v.sizes, seen[k]) for k, v in single.items()] + [(joint_sizes, joint_value), (base, value)]
-        if all(_evaluated(size, dict(zip(names, at, strict=True))) == found for at, found in settings):
-            return size
+_DEGREE = 3
+
+
+def settings(base: tuple[int, ...], degree: int = _DEGREE) -> list[tuple[int, ...]]:
+    """Sizes at which recordings tell polynomials of ``degree`` apart, and two more, of which one is far away."""
+    grid = [tuple(b + s for b, s in zip(base, step, strict=True)) for step in _exponents(len(base), degree)]
+    far = tuple(2 * b + 3 + 2 * k for k, b in enumerate(base))
+    return [*grid[1:], far, tuple(b + degree + 1 + k for k, b in enumerate(base))]
+
+
+def polynomial(points: Sequence[tuple[tuple[int, ...], int]], names: Sequence[str]) -> Size | int | None:
+    """The polynomial of lowest degree that explains every point, if it has whole coefficients."""
+    for degree in range(_DEGREE + 1):
+        monomials = _exponents(len(names), degree)
+        if len(monomials) >= len(points):
+            return None
+        rows = [[Fraction(_power(sizes, m)) for m in monomials] + [Fraction(value)] for sizes, value in points]
+        found = _solution(rows)
+        if found is not None:
+            if any(c.denominator != 1 for c in found):
+                return None
+            spelled = [tuple(n for n, e in zip(names, m, strict=True) for _ in range(e)) for m in monomials]
+            return Size.of({tuple(sorted(m)): int(c) for m, c in zip(spelled, found, strict=True)})
     return None
 
 
-def _evaluated(size: Size | int, values: dict[str, int]) -> int:
-    return size if isinstance(size, int) else size.evaluate(values)
+@cache
+def _exponents(count: int, degree: int) -> list[tuple[int, ...]]:
+    """Of all monomials in ``count`` variables up to ``degree``, by degree."""
+    every = product(range(degree + 1), repeat=count)
+    return sorted((e for e in every if sum(e) <= degree), key=lambda e: (sum(e), [-x for x in e]))
+
+
+def _power(sizes: tuple[int, ...], exponents: tuple[int, ...]) -> int:
+    return prod(size**e for size, e in zip(sizes, exponents, strict=True))
+
+
+def _solution(rows: list[list[Fraction]]) -> list[Fraction] | None:
+    """The one solution of an overdetermined linear system, last column on the right; None if there is none."""
+    unknowns = len(rows[0]) - 1
+    for column in range(unknowns):
+        pivot = next((i for i in range(column, len(rows)) if rows[i][column]), None)
+        if pivot is None:
+            return None
+        rows[column], rows[pivot] = rows[pivot], rows[column]
+        rows[column] = [x / rows[column][column] for x in rows[column]]
+        for i, row in enumerate(rows):
+            if i != column and row[column]:
+                rows[i] = [x - row[column] * y for x, y in zip(row, rows[column], strict=True)]
+    return None if any(row[-1] for row in rows[unknowns:]) else [row[-1] for row in rows[:unknowns]]
 
 
 def _with_atoms(node: Node, new: dict[int, Size | int]) -> Node:
@@ -196,7 +218,16 @@ def _with_atoms(node: Node, new: dict[int, Size | int]) -> Node:
         return new.get(step(), value)
 
     changes = {f.name: rebuild(getattr(node, f.name)) for f in fields(node) if f.name not in ("name", "location")}
+    if isinstance(node, Constant) and "value" in changes and changes["value"] != node.value:
+        made = {"dtype": node.dtype, "device": DeviceOf()}
+        typed = {key: value for key, value in changes.items() if key != "value"}
+        values = _as_lists(changes["value"])
+        return Call(name=node.name, target="torch.tensor", args=(values,), kwargs=made, location=node.location, **typed)
     return replace(node, **changes)
+
+
+def _as_lists(value: Any) -> Any:
+    return [_as_lists(item) for item in value] if isinstance(value, tuple) else value
 
 
 def renamed(nodes: Sequence[Node], new_name: Callable[[str], str]) -> list[Node]:

@@ -40,6 +40,7 @@ class ModulePaths:
         self._owner = _owner(model)
         self._modules: dict[int, tuple[str, nn.Module]] = {}
         self._tensors: dict[int, tuple[str, bool, Tensor]] = {}
+        self._buffers: set[int] = set()
         if isinstance(self._owner, nn.Module):
             self._register("", self._owner)
 
@@ -50,6 +51,7 @@ class ModulePaths:
             self._add_tensor(name, parameter, True)
         for name, buffer in module.named_buffers(prefix=path):
             self._add_tensor(name, buffer, False)
+            self._buffers.add(id(buffer))
 
     def _add_tensor(self, path: str, tensor: Tensor, trainable: bool) -> None:
         self._tensors.setdefault(id(tensor), (path, trainable, tensor))
@@ -84,6 +86,10 @@ class ModulePaths:
                     return
             self._add_tensor(self._unused(self._variable(tensor) or "parameter"), tensor, True)
 
+    def is_buffer(self, tensor: Tensor) -> bool:
+        """Does a module hold it, to be loaded with its weights?"""
+        return id(tensor) in self._buffers
+
     def add_constant(self, tensor: Tensor) -> str:
         """A path for a tensor that the program closes over."""
         path = self._unused(self._variable(tensor) or "constant")
@@ -103,6 +109,10 @@ class ModulePaths:
             count += 1
             unique = f"{name}_{count}"
         return unique
+
+    def tensors(self) -> list[Tensor]:
+        """Tensors that the model's variables hold, in no module."""
+        return [tensor for _, tensor in self._variables(Tensor)]
 
     def _variable(self, value: object) -> str:
         return next((name for name, held in self._variables(object) if held is value), "")

@@ -9,7 +9,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
-from dgmcompile.frontends.distributions import ConstructorCalls, Law
+from dgmcompile.frontends.distributions import ConstructorCalls, Law, unwrapped
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.source import location_of, user_frame
 from dgmcompile.ir.graph import Arg, Call, Plate, Ref, Sample, Site, value_parents
@@ -33,7 +33,7 @@ class SiteRecorder(Messenger):
             return
         location = location_of(user_frame())
         self._refuse_repeated(msg["name"], location)
-        if msg["infer"].get("_deterministic"):
+        if msg["infer"].get("_deterministic") or self._is_its_own_delta(msg, location):
             self._deterministic(msg, location)
         elif refusal := _no_random_variable(msg, location):
             self._recorder.recording.errors.append(refusal)
@@ -51,6 +51,14 @@ class SiteRecorder(Messenger):
                 )
             )
         self._sites[name] = location
+
+    def _is_its_own_delta(self, msg: Any, location: Location | None) -> bool:
+        """An observed Delta at the observed value, as Pyro's reparameterisers leave behind: no random variable."""
+        if not msg["is_observed"] or not isinstance(msg["value"], Tensor):
+            return False
+        if type(unwrapped(msg["fn"])).__name__ != "Delta":
+            return False
+        return self._calls.law(msg["fn"], location).params.get("v") == self._recorder.ref(msg["value"])
 
     def _deterministic(self, msg: Any, location: Location | None) -> None:
         value = msg["value"]
@@ -88,7 +96,7 @@ class SiteRecorder(Messenger):
         )
         ref = recorder.add(node, msg["name"], value)
         recorder.recording.origin[node.name] = f"site {msg['name']!r}"
-        if isinstance(observed, Tensor) and observed.shape == value.shape:
+        if isinstance(observed, Tensor):
             self._observe(observed, value, ref, location)
         msg["value"], msg["done"] = value, True
 
@@ -107,10 +115,13 @@ class SiteRecorder(Messenger):
 
     def _observe(self, observed: Tensor, value: Tensor, ref: Ref, location: Location | None) -> None:
         """The observed tensor *is* the site's value wherever the program reads it from now on."""
-        if observed.dtype != value.dtype:
+        if observed.shape != value.shape:
+            ref = self._recorder.call("identity", (ref,), {}, None, location)
+            self._recorder.recording.poison[ref.name] = _other_shape(observed, value, location)
+        elif observed.dtype != value.dtype:
             ref = self._recorder.call("torch.Tensor.to", (ref, observed.dtype), {}, None, location)
             self._recorder.retype(observed)
-        self._recorder.written(observed, ref)
+        self._recorder.written(observed, ref, by_user=False)
 
     def _mask(self, law: Law, mask: Any) -> Arg:
         masks = [self._recorder.arg(m) for m in (*law.masks, mask) if m is not None and m is not True]
@@ -120,6 +131,16 @@ class SiteRecorder(Messenger):
             first, second, *rest = masks
             masks = [self._recorder.call("torch.logical_and", (first, second), {}, None, None), *rest]
         return masks[0] if masks else None
+
+
+def _other_shape(observed: Tensor, value: Tensor, location: Location | None) -> Diagnostic:
+    return Diagnostic(
+        code="observed-shape",
+        message=f"data of shape {tuple(observed.shape)} are observed at a site of shape {tuple(value.shape)}, "
+        "and then read again",
+        location=location,
+        help="expand the data to the site's shape before",
+    )
 
 
 def _no_random_variable(msg: Any, location: Location | None) -> Diagnostic | None:

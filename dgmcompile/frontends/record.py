@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dgmcompile.diagnostics import Diagnostic, Location
+from dgmcompile.frontends import refusals
 from dgmcompile.frontends.modules import ModulePaths, is_standard
 from dgmcompile.frontends.source import assigned_name, calling_frame, location_of, only_asserts, user_frame
-from dgmcompile.frontends.targets import METADATA, is_in_place, short_name, target_name
+from dgmcompile.frontends.targets import METADATA, NO_OPS, functional, is_in_place, short_name, target_name, value_shaped
 from dgmcompile.frontends.values import Alias, Values
-from dgmcompile.ir.formulas import COPIED, READ_VIEW, SETITEM, WRITE_VIEW
+from dgmcompile.ir.formulas import READ_VIEW, WRITE_VIEW
 from dgmcompile.ir.graph import (
     Arg,
     Call,
@@ -69,7 +70,12 @@ class ModuleSpan:
 
 @dataclass
 class Recording:
-    """What one run did. ``hints`` are names for nodes; ``poison`` is what is wrong with a node, should it be kept."""
+    """What one run did.
+
+    ``hints`` are names for nodes, ``origin`` is the random variable, input or parameter that a node depends on,
+    in words; ``poison`` is what is wrong with a node, should it be kept, and ``state_writes`` with a parameter's
+    path; ``buffers`` are the paths of nodes that hold a module's buffer.
+    """
 
     nodes: list[Node] = field(default_factory=list)
     hints: dict[str, str] = field(default_factory=dict)
@@ -77,6 +83,8 @@ class Recording:
     poison: dict[str, Diagnostic] = field(default_factory=dict)
     errors: list[Diagnostic] = field(default_factory=list)
     warnings: list[Diagnostic] = field(default_factory=list)
+    state_writes: dict[str, Diagnostic] = field(default_factory=dict)
+    buffers: dict[str, str] = field(default_factory=dict)
     spans: list[ModuleSpan] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     modules: dict[str, nn.Module] = field(default_factory=dict)
@@ -88,15 +96,20 @@ class Recorder(TorchFunctionMode):
     Args:
         paths: names of the program's modules, parameters and closure tensors.
         device: where the program runs; a literal of it is recorded as `DeviceOf`.
+        before_write: is told of each tensor of the user's before the program writes into it.
     """
 
-    def __init__(self, paths: ModulePaths, device: torch.device) -> None:
+    def __init__(
+        self, paths: ModulePaths, device: torch.device, before_write: Callable[[Tensor], None] = lambda tensor: None
+    ) -> None:
         super().__init__()
         self.recording = Recording()
         self.values = Values()
         self.paths = paths
         self.in_constructor = 0
         self._device = device
+        self._before_write = before_write
+        self._lifted_names: set[str] = set()
         self._paused = False
         self._count = 0
 
@@ -111,17 +124,22 @@ class Recorder(TorchFunctionMode):
 
     @contextmanager
     def recording_modules(self) -> Iterator[None]:
-        """Calls of submodules are seen while inside."""
-        original = nn.Module.__call__
+        """Calls of submodules, and of autograd functions, are seen while inside."""
+        module_call, apply = nn.Module.__call__, torch.autograd.Function.__dict__["apply"]
 
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            return self._module_call(original, module, args, kwargs)
+            return self._module_call(module_call, module, args, kwargs)
+
+        def applied(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            return self._function_call(cls, apply.__get__(None, cls), args, kwargs)
 
         nn.Module.__call__ = call  # type: ignore[method-assign]
+        torch.autograd.Function.apply = classmethod(applied)  # type: ignore[method-assign]
         try:
             yield
         finally:
-            nn.Module.__call__ = original  # type: ignore[method-assign]
+            nn.Module.__call__ = module_call  # type: ignore[method-assign]
+            torch.autograd.Function.apply = apply  # type: ignore[method-assign]
 
     # -- nodes ------------------------------------------------------------------------------------------------
 
@@ -182,33 +200,33 @@ class Recorder(TorchFunctionMode):
         location = location_of(user_frame())
         if root is None or root.tensor is tensor or not self.values.is_current(root):
             ref = self.call("identity", (Ref(alias.name),), {}, tensor, location)
-            self.recording.poison[ref.name] = Diagnostic(
-                code="view-write",
-                message="a view of this tensor was written in place, and the memory that it shares cannot be followed",
-                location=location,
-                help="write x = x.clone() first, or build the tensor out of place (torch.where, torch.cat)",
-            )
+            self.recording.poison[ref.name] = refusals.view_write(location)
             return ref
         args = (Ref(root.name), tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
-        return self.call(READ_VIEW, args, {}, tensor, location)
+        ref = self.call(READ_VIEW, args, {}, tensor, location)
+        if root.tensor.requires_grad and not tensor.requires_grad:
+            return self.call("torch.Tensor.detach", (ref,), {}, tensor, location)
+        return ref
 
     def _lifted(self, tensor: Tensor) -> Ref:
         path, trainable = self.paths.of_tensor(tensor)
         shape, dtype = _type_of(tensor)
         if path is None and tensor.numel() <= _LARGEST_LITERAL and not tensor.requires_grad:
             value = _as_literal(tensor)
-            return self.add(Constant(name=self.fresh_name(), shape=shape, dtype=dtype, value=value), "constant", tensor)
+            ref = self.add(Constant(name=self.fresh_name(), shape=shape, dtype=dtype, value=value), "constant", tensor)
+            self._lifted_names.add(ref.name)
+            return ref
         path = path or self.paths.add_constant(tensor)
         self.recording.tensors[path] = tensor
         node = Parameter(name=self.fresh_name(), shape=shape, dtype=dtype, path=path, trainable=trainable)
         ref = self.add(node, path, tensor)
+        self._lifted_names.add(ref.name)
+        if trainable:
+            self.recording.origin[ref.name] = f"parameter {path!r}"
+        elif self.paths.is_buffer(tensor):
+            self.recording.buffers[ref.name] = path
         if tensor.grad_fn is not None:
-            self.recording.poison[ref.name] = Diagnostic(
-                code="unrecorded-tensor",
-                message="a tensor that was computed from parameters before the model ran is used in it",
-                location=location_of(user_frame()),
-                help="compute it inside the model, from the parameters themselves",
-            )
+            self.recording.poison[ref.name] = refusals.unrecorded_tensor(location_of(user_frame()))
         return ref
 
     # -- torch calls ------------------------------------------------------------------------------------------
@@ -232,28 +250,31 @@ class Recorder(TorchFunctionMode):
         self, func: Callable[..., Any], target: str | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> Any:
         node_args, node_kwargs = self.arg(args), self.arg(kwargs)
-        before = _rng_state()
+        if target is not None and is_in_place(target) and args and isinstance(args[0], Tensor):
+            self._remember(args[0])
+        before = _Before(args, kwargs)
         if result is None:
             result = func(*args, **kwargs)
+        if target in NO_OPS:
+            return result
+        written = before.written()
         tensors = [leaf for leaf in leaves(_plain(result)) if isinstance(leaf, Tensor)]
-        if not tensors and not (target and is_in_place(target)):
+        if not tensors and not written:
             self._value_read(target or getattr(func, "__name__", "call"), (node_args, node_kwargs))
             return result
-        if target in ("torch.tensor", "torch.as_tensor", "torch.from_numpy") and not refs_in((node_args, node_kwargs)):
+        if target in _FROM_NUMBERS and not refs_in((node_args, node_kwargs)):
             return result
-        if any(result is argument for argument in args) and not (target and is_in_place(target)):
+        if not written and any(result is argument for argument in args):
             return result  # nothing was done: contiguous() of what is contiguous
         frame = user_frame()
-        if target is not None and is_in_place(target):
-            ref = self._in_place(target, args, node_args, node_kwargs, location_of(frame))
-        elif kwargs.get("out") is not None or kwargs.get("inplace") is True:
-            ref = self._written_to(kwargs.get("out", args[0] if args else None), target, node_args, node_kwargs, frame)
+        if written:
+            ref = self._write(target, args, kwargs, (node_args, node_kwargs), result, written, frame)
         else:
             if isinstance(result, Tensor) and args and isinstance(args[0], Tensor):
                 earlier = self.values.source_of_view(args[0], result)
                 node_args = (Ref(earlier), *node_args[1:]) if earlier else node_args
             ref = self._result(target or "", node_args, node_kwargs, result, frame)
-        self._judge(ref, func, target, (args, kwargs), (node_args, node_kwargs), before, frame)
+        self._judge(ref, target, getattr(func, "__name__", repr(func)), (args, node_args, node_kwargs), before, frame)
         return result
 
     def _result(self, target: str, args: Arg, kwargs: Arg, result: Any, frame: FrameType | None) -> Ref:
@@ -263,10 +284,14 @@ class Recorder(TorchFunctionMode):
             return Ref(seen.name)
         target = {"torch.Tensor.data": "torch.Tensor.detach"}.get(target, target)
         ref = self.call(target, args, kwargs, result, location_of(frame), assigned_name(frame))
-        if not torch.is_grad_enabled() and isinstance(result, Tensor) and result.is_floating_point():
-            ref = self.call("torch.Tensor.detach", (ref,), {}, result, location_of(frame), assigned_name(frame))
         self._elements(ref, result, frame)
-        return ref
+        return self._without_gradient(ref, result, frame)
+
+    def _without_gradient(self, ref: Ref, result: Any, frame: FrameType | None) -> Ref:
+        """Under ``no_grad`` the value carries no gradient."""
+        if torch.is_grad_enabled() or not isinstance(result, Tensor) or not result.is_floating_point():
+            return ref
+        return self.call("torch.Tensor.detach", (ref,), {}, result, location_of(frame), assigned_name(frame))
 
     def _elements(self, ref: Ref, result: Any, frame: FrameType | None) -> None:
         """A node for each tensor of a tuple or list."""
@@ -280,41 +305,90 @@ class Recorder(TorchFunctionMode):
                 hint = assigned_name(frame, index) or self.recording.hints[ref.name]
                 inner = self.call("getitem", (ref, index), {}, element, location_of(frame), hint)
                 self._elements(inner, element, None)
+                self._without_gradient(inner, element, frame)
 
     # -- writes -----------------------------------------------------------------------------------------------
 
-    def _in_place(self, target: str, args: tuple[Any, ...], node_args: Arg, kwargs: Arg, location: Any) -> Ref:
-        tensor = args[0]
-        functional, new_args = _functional(target, node_args)
-        ref = self.call(functional, new_args, kwargs, None, location)
-        self.retype(tensor)
-        self.written(tensor, ref)
+    def _write(
+        self,
+        target: str | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        node_arguments: tuple[Arg, Arg],
+        result: Any,
+        written: list[Tensor],
+        frame: FrameType | None,
+    ) -> Ref:
+        """A call that wrote into its arguments, as one that returns what it wrote."""
+        location = location_of(frame)
+        node_args, node_kwargs = node_arguments
+        if target is not None and is_in_place(target) and args and _is_among(args[0], written):
+            spelled, node_args = functional(target, node_args)
+            ref = self.call(spelled, node_args, node_kwargs, None, location)
+            self.retype(args[0])
+            self.written(args[0], ref)
+            return ref
+        node_kwargs = {key: value for key, value in node_kwargs.items() if key not in ("out", "inplace")}
+        ref = self.call(target or "", node_args, node_kwargs, None, location, assigned_name(frame))
+        outputs = list(result) if isinstance(result, tuple | list) else [result]
+        if not all(_is_among(output, written) for output in outputs):
+            self._hidden_write(ref, target, written, result, frame)
+        elif isinstance(result, Tensor):
+            self.retype(result)
+            self.written(result, ref)
+        else:
+            for index, output in enumerate(outputs):
+                self.written(output, self.call("getitem", (ref, index), {}, None, location))
+                self.retype(output)
         return ref
 
-    def _written_to(self, out: Any, target: str | None, args: Arg, kwargs: Arg, frame: FrameType | None) -> Ref:
-        kwargs = {key: value for key, value in kwargs.items() if key not in ("out", "inplace")}
-        ref = self.call(target or "", args, kwargs, None, location_of(frame), assigned_name(frame))
-        if isinstance(out, Tensor):
-            self.retype(out)
-            self.written(out, ref)
-            return ref
-        self.recording.poison[ref.name] = _unfollowed(target or "a call with out=", location_of(frame))
-        return ref
+    def _hidden_write(
+        self, ref: Ref, target: str | None, written: list[Tensor], result: Any, frame: FrameType | None
+    ) -> None:
+        """The result is as always; what was written beside it must not be read again."""
+        location = location_of(frame)
+        for tensor in written:
+            lost = self.call("identity", (self.ref(tensor),), {}, None, location)
+            self.retype(tensor)
+            self.recording.poison[lost.name] = refusals.hidden_write(target or "this call", location)
+            self.written(tensor, lost)
+        if isinstance(result, Tensor):
+            self.values.bind(result, ref.name)
+        self._elements(ref, result, frame)
 
     def retype(self, tensor: Tensor) -> None:
         """The node just added has the type of ``tensor``."""
         shape, dtype = _type_of(tensor)
         self.recording.nodes[-1] = replace(self.recording.nodes[-1], shape=shape, dtype=dtype)
 
-    def written(self, tensor: Tensor, ref: Ref) -> None:
+    def written(self, tensor: Tensor, ref: Ref, by_user: bool = True) -> None:
         """``tensor`` was overwritten by the value of ``ref``, in place; so were the views of its memory."""
         root = self.values.root(tensor)
+        if by_user:
+            self._judge_write(tensor, root, ref)
         root_name = None
         if root is not None and root.tensor is not tensor and self.values.is_shared(tensor):
             whole = self.ref(root.tensor)
             args = (whole, ref, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
             root_name = self._unbound_call(WRITE_VIEW, args, root.tensor)
+            if ref.name in self.recording.poison:
+                self.recording.poison[root_name] = self.recording.poison[ref.name]
         self.values.write(tensor, ref.name, root_name)
+
+    def _remember(self, tensor: Tensor) -> None:
+        root = self.values.root(tensor)
+        alias = root if root is not None else self.values.find(tensor)
+        if alias is not None and alias.versions[0][1] in self._lifted_names:
+            self._before_write(alias.tensor)
+
+    def _judge_write(self, tensor: Tensor, root: Alias | None, ref: Ref) -> None:
+        location = location_of(user_frame())
+        whole = root.tensor if root is not None else tensor
+        if (tensor.requires_grad and not torch.is_grad_enabled()) or (whole.requires_grad and not tensor.requires_grad):
+            self.recording.poison[ref.name] = refusals.gradient_write(location)
+        path, _ = self.paths.of_tensor(whole)
+        if path is not None:
+            self.recording.state_writes.setdefault(path, refusals.state_write(path, location))
 
     def _unbound_call(self, target: Formula, args: Arg, like: Tensor) -> str:
         shape, dtype = _type_of(like)
@@ -324,22 +398,16 @@ class Recorder(TorchFunctionMode):
     # -- refusals ---------------------------------------------------------------------------------------------
 
     def _value_read(self, target: str, node_args: Arg) -> None:
-        """A value leaves torch: harmless unless it depends on a random variable or an input."""
-        origin = self.origin_of(node_args)
-        if origin is None or self.in_constructor or only_asserts(calling_frame()) or only_asserts(user_frame()):
+        """A value leaves torch: harmless unless it depends on a random variable, an input or a parameter."""
+        if self.in_constructor or only_asserts(calling_frame()) or only_asserts(user_frame()):
             return
-        word = target.rpartition(".")[2]
-        location = location_of(user_frame())
-        if word in ("__bool__", "is_nonzero", "equal", "allclose"):
-            message, code = f"the value of {origin} decides a Python branch", "value-branch"
-            advice = "use torch.where, or let the branch depend on an input's shape only"
-        elif word in ("__index__", "__int__"):
-            message, code = f"the value of {origin} becomes a Python number ({word})", "value-escape"
-            advice = "index with the tensor itself (table[k], torch.gather), or pass the number as an int argument"
-        else:
-            message, code = f"the value of {origin} leaves torch through {word}", "value-escape"
-            advice = "keep it a tensor; a number that the caller knows can be passed as an argument"
-        self.recording.errors.append(Diagnostic(code=code, message=message, location=location, help=advice))
+        origin, word, location = self.origin_of(node_args), target.rpartition(".")[2], location_of(user_frame())
+        if origin is not None:
+            self.recording.errors.append(refusals.value_read(word, origin, location))
+            return
+        by_name = {ref: self.recording.buffers[ref] for ref in refs_in(node_args) if ref in self.recording.buffers}
+        for path in by_name.values():
+            self.recording.warnings.append(refusals.frozen_buffer(path, word, location))
 
     def origin_of(self, node_args: Arg) -> str | None:
         """The random variable or input on which these depend, in words."""
@@ -348,36 +416,44 @@ class Recorder(TorchFunctionMode):
     def _judge(
         self,
         ref: Ref,
-        func: Callable[..., Any],
         target: str | None,
-        args: Any,
-        node_args: Arg,
-        rng_before: Tensor,
+        name: str,
+        arguments: tuple[Any, Arg, Arg],
+        before: _Before,
         frame: FrameType | None,
     ) -> None:
         """What makes a node unfit to be kept."""
-        location = location_of(frame)
-        name = target or getattr(func, "__name__", repr(func))
-        if not torch.equal(rng_before, _rng_state()):
-            self.recording.poison[ref.name] = stray_random(name, location)
+        args, *node_arguments = arguments
+        location, name = location_of(frame), target or name
+        refused = None
+        if before.drew():
+            refused = refusals.stray_random(name, location)
         elif target is None:
-            self.recording.poison[ref.name] = _unfollowed(name, location)
-        elif strange := [leaf for leaf in leaves(node_args) if not _is_literal(leaf)]:
-            self.recording.poison[ref.name] = Diagnostic(
-                code="unknown-argument",
-                message=f"{name} is given a {type(strange[0]).__name__}, which is no part of a graph",
-                location=location,
-                help="pass tensors and plain Python values to torch functions",
-            )
-        elif torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-            self.recording.poison[ref.name] = Diagnostic(
-                code="autocast",
-                message="the model switches autocast on by itself",
-                location=location,
-                help="leave torch.autocast to the caller: wrap the compiled module's call in it",
-            )
+            refused = refusals.unknown_call(name, location)
+        elif strange := [leaf for leaf in leaves(node_arguments) if not _is_literal(leaf)]:
+            refused = refusals.unknown_literal(name, type(strange[0]).__name__, location)
+        elif _in_autocast():
+            refused = refusals.autocast(location)
+        elif value_shaped(target, args) and (origin := self.origin_of(node_arguments)) is not None:
+            refused = refusals.value_shape(name, origin, location)
+        if refused is not None:
+            self.recording.poison[ref.name] = refused
 
     # -- submodules -------------------------------------------------------------------------------------------
+
+    def _function_call(self, cls: Any, apply: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
+        """A custom autograd function: its forward could be recorded, its gradient could not."""
+        if self._paused:
+            return apply(*args, **kwargs)
+        node_args, location = self.arg(args), location_of(user_frame())
+        with self.paused():
+            result = apply(*args, **kwargs)
+        named = tuple(leaf for leaf in leaves(node_args) if isinstance(leaf, Ref))
+        for tensor in leaves(_plain(result)):
+            if isinstance(tensor, Tensor):
+                ref = self.call("identity", named, {}, tensor, location)
+                self.recording.poison[ref.name] = refusals.custom_function(cls.__name__, location)
+        return result
 
     def _module_call(
         self, original: Callable[..., Any], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -389,15 +465,18 @@ class Recorder(TorchFunctionMode):
         location = location_of(frame)
         if is_standard(module):
             node_args, node_kwargs = self.arg(args), self.arg(kwargs)
-            before = _rng_state()
+            before = _Before((), {})
             with self.paused():
                 result = original(module, *args, **kwargs)
             self.recording.modules[path] = module
             hint = assigned_name(frame) or module_hint(path)
             ref = self.call(f"self.{path}", node_args, node_kwargs, _plain(result), location, hint)
             self._elements(ref, _plain(result), frame)
-            if not torch.equal(before, _rng_state()):
-                self.recording.warnings.append(random_module(path, module, location))
+            self._without_gradient(ref, result, frame)
+            if before.drew():
+                self.recording.warnings.append(refusals.random_module(path, module, location))
+            if _in_autocast():
+                self.recording.poison[ref.name] = refusals.autocast(location)
             return result
         start, node_args, node_kwargs = len(self.recording.nodes), self.arg(args), self.arg(kwargs)
         result = original(module, *args, **kwargs)
@@ -421,11 +500,37 @@ class Recorder(TorchFunctionMode):
 
 
 _METADATA_WORDS = frozenset(word.strip("_") for word in METADATA)
+_FROM_NUMBERS = ("torch.tensor", "torch.as_tensor", "torch.asarray", "torch.from_numpy")
+
+
+class _Before:
+    """What a call may change by the way: its arguments, and the random-number generator."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor) and not leaf.is_inference()]
+        self._versions = [(tensor, tensor._version, tensor.data_ptr()) for tensor in tensors]
+        self._rng = torch.default_generator.get_state()
+
+    def written(self) -> list[Tensor]:
+        """The arguments that were written."""
+        return [t for t, version, address in self._versions if t._version != version or t.data_ptr() != address]
+
+    def drew(self) -> bool:
+        """Did it draw random numbers?"""
+        return not torch.equal(self._rng, torch.default_generator.get_state())
+
+
+def _is_among(value: Any, tensors: Iterable[Tensor]) -> bool:
+    return any(value is tensor for tensor in tensors)
+
+
+def _in_autocast() -> bool:
+    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
 
 
 def _first_origin(origins: Iterable[str]) -> str | None:
-    """A random variable says more than an input."""
-    return min(origins, key=lambda origin: not origin.startswith("site"), default=None)
+    """A random variable says more than an input, and that more than a parameter."""
+    return min(origins, key=lambda origin: ("site", "input", "parameter").index(origin.partition(" ")[0]), default=None)
 
 
 def _may_return_tensor(func: Callable[..., Any]) -> bool:
@@ -469,55 +574,3 @@ def _is_literal(leaf: Any) -> bool:
 
 def _same_device(a: torch.device, b: torch.device) -> bool:
     return a.type == b.type and (a.index or 0) == (b.index or 0)
-
-
-def _rng_state() -> Tensor:
-    return torch.default_generator.get_state()
-
-
-def _functional(target: str, args: Arg) -> tuple[str | Formula, Arg]:
-    """The out-of-place spelling of an in-place call."""
-    head, _, last = target.rpartition(".")
-    match last:
-        case "__setitem__":
-            return SETITEM, args
-        case "__set__":
-            return COPIED, args
-        case "copy_":
-            return COPIED, args[:2]
-        case "zero_":
-            return "torch.zeros_like", args
-        case "fill_":
-            return "torch.full_like", args
-        case _:
-            return f"{head}.{last[:-1]}", args
-
-
-def _unfollowed(name: str, location: Location | None) -> Diagnostic:
-    return Diagnostic(
-        code="unknown-call",
-        message=f"{name} is no public torch function that a graph can name",
-        location=location,
-        help="use the public torch function that does the same",
-    )
-
-
-def stray_random(name: str, location: Location | None) -> Diagnostic:
-    """Random numbers that no site accounts for."""
-    return Diagnostic(
-        code="stray-random",
-        message=f"{name} draws random numbers outside of pyro.sample",
-        location=location,
-        help="draw them by pyro.sample, so that they are a site of the model",
-    )
-
-
-def random_module(path: str, module: nn.Module, location: Location | None) -> Diagnostic:
-    """A submodule that draws random numbers by itself, as dropout in training mode does."""
-    return Diagnostic(
-        severity="warning",
-        code="random-module",
-        message=f"submodule {path!r} ({type(module).__name__}) draws random numbers by itself",
-        location=location,
-        help="call .eval() on it, or know that its noise is not shared between teacher and student",
-    )

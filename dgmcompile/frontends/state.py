@@ -20,7 +20,7 @@ class ModuleState:
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self._attributes = dict(module.__dict__)
-        self._tables = {key: dict(module.__dict__[key]) for key in ("_parameters", "_buffers", "_modules")}
+        self._tables = {key: dict(held) for key, held in module.__dict__.items() if isinstance(held, dict)}
         self._values = [
             (tensor, tensor.detach().clone())
             for tensor in (*module._buffers.values(), *module._parameters.values())
@@ -33,6 +33,8 @@ class ModuleState:
             del vars(self._module)[name]
         for key, table in self._tables.items():
             live = self._module.__dict__[key]
+            if live.keys() == table.keys() and all(live[k] is v for k, v in table.items()):
+                continue
             live.clear()
             live.update(table)
         for tensor, value in self._values:

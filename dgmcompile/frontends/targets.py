@@ -6,7 +6,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.overrides import resolve_name
+
+from dgmcompile.ir.formulas import COPIED, SETITEM
+from dgmcompile.ir.graph import Arg, Formula, leaves
 
 METADATA = frozenset(
     [
@@ -95,7 +100,63 @@ def short_name(target: str) -> str:
     return target.rpartition(".")[2].strip("_") or "value"
 
 
+NO_OPS = frozenset(["torch.Tensor.requires_grad_", "torch.Tensor.retain_grad", "torch.Tensor.share_memory_"])
+"""Calls that change no value."""
+
+_OPERATORS = {
+    "__iadd__": "add",
+    "__isub__": "sub",
+    "__imul__": "mul",
+    "__idiv__": "div",
+    "__itruediv__": "div",
+    "__ifloordiv__": "floor_divide",
+    "__imod__": "remainder",
+    "__ipow__": "pow",
+    "__iand__": "__and__",
+    "__ior__": "__or__",
+    "__ixor__": "__xor__",
+    "__ilshift__": "__lshift__",
+    "__irshift__": "__rshift__",
+}
+
+
 def is_in_place(target: str) -> bool:
     """Does the function write into its first argument?"""
     last = target.rpartition(".")[2]
-    return last == "__setitem__" or (last.endswith("_") and not last.endswith("__")) or target.endswith(".__set__")
+    ends = last.endswith("_") and not last.endswith("__")
+    return ends or last in _OPERATORS or last == "__setitem__" or target.endswith(".__set__")
+
+
+def functional(target: str, args: Arg) -> tuple[str | Formula, Arg]:
+    """The out-of-place spelling of an in-place call."""
+    head, _, last = target.rpartition(".")
+    match last:
+        case "__setitem__":
+            return SETITEM, args
+        case "__set__":
+            return COPIED, args
+        case "copy_":
+            return COPIED, args[:2]
+        case "zero_":
+            return "torch.zeros_like", args
+        case "fill_":
+            return "torch.full_like", args
+        case _:
+            return f"{head}.{_OPERATORS.get(last, last[:-1])}", args
+
+
+_VALUE_SHAPED = frozenset(
+    ["nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount", "repeat_interleave"]
+)
+
+
+def value_shaped(target: str, args: tuple[Any, ...]) -> bool:
+    """Does the shape of the result depend on the values of the arguments?"""
+    last = target.rpartition(".")[2]
+    if last == "__getitem__":
+        return any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in leaves(args[1:]))
+    if last == "repeat_interleave":
+        return any(isinstance(argument, Tensor) for argument in args[1:])
+    if last == "one_hot":
+        return len(args) < 2 or args[1] == -1
+    return last in _VALUE_SHAPED or (last == "where" and len(args) == 1)

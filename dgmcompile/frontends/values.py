@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-Geometry = tuple[int, tuple[int, ...], tuple[int, ...], torch.dtype]
+Geometry = tuple[int, tuple[int, ...], tuple[int, ...], torch.dtype, bool]
 
 
 def geometry(tensor: Tensor) -> Geometry:
-    """The part of its storage that a tensor shows."""
-    return tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype
+    """The part of its storage that a tensor shows, and whether gradients pass through it."""
+    return tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype, tensor.requires_grad
 
 
 @dataclass
@@ -33,7 +33,8 @@ class _Storage:
         self.aliases: dict[Geometry, Alias] = {}
         self.root: Alias | None = None
         self._written: Tensor | None = None
-        self._elements = tensor.untyped_storage().nbytes() // max(1, tensor.element_size())
+        self._item = max(1, tensor.element_size())
+        self._elements = tensor.untyped_storage().nbytes() // self._item
 
     def add(self, alias: Alias) -> None:
         self.aliases[geometry(alias.tensor)] = alias
@@ -44,8 +45,10 @@ class _Storage:
 
     def mark_written(self, tensor: Tensor) -> None:
         self.stamp += 1
-        if self._written is None:
-            self._written = torch.zeros(self._elements, dtype=torch.long)
+        self._elements = max(self._elements, tensor.untyped_storage().nbytes() // self._item)  # out= may enlarge it
+        if self._written is None or len(self._written) < self._elements:
+            before, self._written = self._written, torch.zeros(self._elements, dtype=torch.long)
+            self._written[: 0 if before is None else len(before)] = 0 if before is None else before
         self._region(self._written, tensor).fill_(self.stamp)
 
     def is_current(self, alias: Alias) -> bool:
@@ -56,8 +59,9 @@ class _Storage:
             return 0
         return int(self._region(self._written, tensor).max())
 
-    @staticmethod
-    def _region(written: Tensor, tensor: Tensor) -> Tensor:
+    def _region(self, written: Tensor, tensor: Tensor) -> Tensor:
+        if tensor.element_size() != self._item:
+            return written  # bytes seen as another type: the whole storage counts
         return written.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
 

@@ -10,8 +10,8 @@ Each line is one node, in Python's syntax (it is read with `ast` and never run):
     z: float32[batch, 16] = normal_from_noise(z_noise, loc, 1.0).latent(plate("data", -2, batch), family="Normal")
     y: float32[batch, 784] = sample.Bernoulli(logits=z).event(1).target(plate("data", -2, batch))
 
-A bare name is a node's value; of a size node, the `Size` it makes. A name that is no identifier is
-written ``ref["weird name"]``. ``float32`` alone is a scalar tensor. ``return`` stands where the
+A bare name is a node's value; of a size node, the `Size` it makes. A dotted name (``teacher.z``)
+stands as it is, any other that is no identifier as ``ref["weird name"]``. ``float32`` alone is a scalar tensor. ``return`` stands where the
 outputs are not just the sites.
 """
 
@@ -96,7 +96,9 @@ def _quote(text: str) -> str:
 
 
 def _show_name(name: str) -> str:
-    return name if _is_plain(name) else f"ref[{_quote(name)}]"
+    root, *parts = name.split(".")
+    readable = root != "torch" and all(map(_is_plain, (root, *parts)))
+    return name if readable else f"ref[{_quote(name)}]"
 
 
 def _member(name: str) -> str:
@@ -374,6 +376,8 @@ def _name(node: ast.expr) -> str:
     match node:
         case ast.Name(id):
             return id
+        case ast.Attribute(value=inner, attr=name):
+            return f"{_name(inner)}.{name}"
         case ast.Subscript(value=ast.Name("ref"), slice=ast.Constant(str() as name)):
             return name
         case _:
@@ -437,6 +441,8 @@ class _Reader:
                 return {self.value(key): self.value(item) for key, item in zip(keys, values, strict=True)}
             case ast.Attribute(value=ast.Name("torch"), attr=name):
                 return _torch_literal(node, name)
+            case ast.Attribute():
+                return Ref(_name(node))
             case ast.Call(func=ast.Name(head), args=args, keywords=[]) if head in _LITERALS:
                 return _build(node, _LITERALS[head], map(self.value, args))
             case _:
@@ -574,7 +580,7 @@ def _polynomial(node: ast.expr) -> Size | int:
             return add(_polynomial(left), _polynomial(right))
         case ast.BinOp(left=left, op=ast.Sub(), right=right):
             return add(_polynomial(left), multiply(-1, _polynomial(right)))
-        case ast.Name() | ast.Subscript():
+        case ast.Name() | ast.Subscript() | ast.Attribute():
             return Size.symbol(_name(node))
         case _:
             _refuse_at(node, "expected a sum of products of sizes")

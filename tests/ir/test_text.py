@@ -137,7 +137,28 @@ KNOWN_WORDS = [
     "torch.exp",
     "__debug__",
 ]
-ODD_NAMES = ["é", "ﬁ", "µ", '"', "'", "\"'", "\\", "<script>", "a b", "a\nb", "# no", "a + -b", "", "\u2028", "\ud800"]
+ODD_NAMES = [
+    "teacher.z",
+    "a.b.c",
+    "torch.x",
+    "x.1",
+    ".",
+    "é",
+    "ﬁ",
+    "µ",
+    '"',
+    "'",
+    "\"'",
+    "\\",
+    "<script>",
+    "a b",
+    "a\nb",
+    "# no",
+    "a + -b",
+    "",
+    "\u2028",
+    "\ud800",
+]
 NAMES = st.sampled_from([*KNOWN_WORDS, *ODD_NAMES]) | st.text(max_size=5)
 TARGETS = st.one_of(
     st.sampled_from(["torch.exp", "torch.Tensor.mT", "self.net.0", "self", "torch", "torch.", "self..a", "size"]),
