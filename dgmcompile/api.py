@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
+from pyro import poutine
 from torch import nn
 
 from dgmcompile import passes, pipeline
@@ -15,6 +16,7 @@ from dgmcompile.distill.pair import Match, Method, Pair, pair_graphs
 from dgmcompile.frontends import trace as recording
 from dgmcompile.frontends.arguments import Arguments
 from dgmcompile.ir.graph import Graph, Guard, Node
+from dgmcompile.ir.size import Size
 from dgmcompile.ir.text import parse as parse_text
 from dgmcompile.replay import CheckReport, check
 from dgmcompile.report import Report
@@ -76,17 +78,17 @@ def trace(
 
 def auxiliary(graph: DGM) -> DGM:
     """Every random variable as noise and a deterministic node of its name."""
-    return passes.auxiliary(graph)
+    return cast(DGM, passes.auxiliary(graph))
 
 
 def semi_auxiliary(graph: DGM, keep: Iterable[str] = ()) -> DGM:
     """Every latent as noise and a deterministic node; targets, and the sites in ``keep``, stay random."""
-    return passes.semi_auxiliary(graph, keep)
+    return cast(DGM, passes.semi_auxiliary(graph, keep))
 
 
 def compact(graph: DGM) -> DGM:
     """Deterministic nodes substituted away, and whatever simplifies simplified; the same values, bit for bit."""
-    return passes.compact(graph)
+    return cast(DGM, passes.compact(graph))
 
 
 def parse(text: str) -> DGM:
@@ -108,8 +110,8 @@ def pair(
     """Teacher and student on shared noise; see `pair_graphs`.
 
     Args:
-        teacher, student: traced graphs, or programs, which are then traced on ``model_args``. The
-            teacher is recorded in eval mode.
+        teacher, student: graphs, of which the traced form is taken, or programs, which are then traced on
+            ``model_args``. The teacher is recorded in eval mode.
     """
     left = _traced(teacher, model_args, model_kwargs, targets, eval_mode=True)
     right = _traced(student, model_args, model_kwargs, targets)
@@ -124,7 +126,9 @@ def _traced(
     targets: Any,
     **options: Any,
 ) -> Graph:
-    return program if isinstance(program, Graph) else recording.trace(program, args, kwargs, targets, **options)
+    if isinstance(program, Graph):
+        return program.original if isinstance(program, DGM) else program
+    return recording.trace(program, args, kwargs, targets, **options)
 
 
 def compile(graph: DGM, **options: Any) -> nn.Module:
@@ -152,7 +156,9 @@ class Distillation:
     """
 
     def __init__(self, match: Match | None = None, method: Method = "surrogate", **options: Any) -> None:
-        self._match, self._method, self._options = match, method, LossOptions(**options)
+        self._match = match
+        self._method: Method = method
+        self._options = LossOptions(**options)
 
     def __call__(self, teacher: Callable[..., Any], student: Callable[..., Any]) -> DistillationLoss:
         return DistillationLoss(self, teacher, student)
@@ -166,15 +172,18 @@ class Distillation:
 
 
 class DistillationLoss(nn.Module):
-    """``loss_fn(*args)`` is the scalar loss; ``loss_fn.terms(*args)`` has its parts."""
+    """``loss_fn(*args)`` is the scalar loss; ``loss_fn.terms(*args)`` has its parts.
+
+    Its parameters are those of the student's module. A student that is a function keeps its own in Pyro's
+    store, where they are from the first call on.
+    """
 
     def __init__(self, options: Distillation, teacher: Callable[..., Any], student: Callable[..., Any]) -> None:
         super().__init__()
         self._distillation = options
         self._programs = (teacher, student)  # in a tuple: the user's modules are no submodules of the loss
-        self._losses: list[tuple[tuple[Guard, ...], nn.Module]] = []
-        if isinstance(student, nn.Module):
-            self.student = student
+        self._losses: list[tuple[tuple[Guard, ...], nn.Module, list[tuple[nn.Module, nn.Module]]]] = []
+        self.student = _module_of(student)
 
     def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         total: torch.Tensor = self.terms(*args, **kwargs).total
@@ -183,15 +192,36 @@ class DistillationLoss(nn.Module):
     def terms(self, *args: Any, **kwargs: Any) -> Any:
         """``total``, ``surrogate`` and ``latent``; see `compile`."""
         leaves = Arguments(self._programs[0], args, kwargs).leaves
-        for guards, loss in self._losses:
+        for guards, loss, modes in self._losses:
             if all(_holds(guard, leaves) for guard in guards):
+                for made, own in modes:
+                    made.training = own.training
                 return loss(*args, **kwargs)
-        self._losses.append(self._distillation.compiled(*self._programs, args, kwargs))
+        self._compile(args, kwargs)
         return self._losses[-1][1](*args, **kwargs)
+
+    def _compile(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        for program in self._programs:
+            if _module_of(program) is None:
+                with torch.random.fork_rng(), torch.no_grad(), poutine.block():
+                    program(*args, **kwargs)  # or each recording would initialise parameters of its own
+        guards, loss = self._distillation.compiled(*self._programs, args, kwargs)
+        own = dict(self.student.named_modules()) if self.student is not None else {}
+        made = loss.get_submodule("student").named_modules()
+        modes = [(module, own[path]) for path, module in made if path and path in own]
+        self._losses.append((guards, loss, modes))
+
+
+def _module_of(program: Callable[..., Any]) -> nn.Module | None:
+    """The module that a program is, or whose method it is."""
+    owner = getattr(program, "__self__", program)
+    return owner if isinstance(owner, nn.Module) else None
 
 
 def _holds(guard: Guard, leaves: Mapping[Any, Any]) -> bool:
     found = leaves.get(guard.path)
+    if isinstance(guard.expected, Size):
+        return True  # two lengths that have to agree: no other recording would help, the compiled form says so
     if guard.dim is None:
         return bool(found == guard.expected)
     return isinstance(found, torch.Tensor) and found.shape[guard.dim] == guard.expected

@@ -27,6 +27,7 @@ from dgmcompile.reparam import reparam_formulas
 from dgmcompile.replay import CheckReport, check
 from dgmcompile.report import PairReport, Report
 from dgmcompile.viz.page import page_of
+from dgmcompile.viz.picture import Detail
 from dgmcompile.viz.render import svg_of
 
 FORMS = ("original", "semi_auxiliary", "compact")
@@ -111,7 +112,9 @@ def transform(
         program = loader.program(spec)
         pupil = None if alone else loader.student(student) if student else program.student
         progress("recording the model")
-        graph = trace(program.model, program.example_inputs, targets=targets, name=program.title, eval_mode=pupil is not None)
+        graph = trace(
+            program.model, program.example_inputs, targets=targets, name=program.title, eval_mode=pupil is not None
+        )
         progress("rewriting")
         graphs = forms_of(graph, keep)
         texts = {f"{program.title}_semi_auxiliary.py": emitted(graphs["compact"])}
@@ -169,9 +172,14 @@ def _ways_out_of_a_pair(keep: tuple[str, ...]) -> Iterator[None]:
 _UNSHARED = frozenset({"no-noise-transform", "no-step-transform", "unknown-parameters"})
 
 
+DETAILS: Mapping[str, Detail] = {"compact": "random"}
+"""What a picture shows: of the compact form each target as p(y_j | y_<j, e, x), latents substituted away."""
+
+
 def _pictures(graphs: Mapping[str, Graph], title: str) -> dict[str, str]:
-    pictures = {f"{name}.svg": f"<!-- {MADE_BY} -->\n{svg_of(graph)}\n" for name, graph in graphs.items()}
-    doctype, _, page = page_of(graphs, title).partition("\n")
+    drawn = {name: svg_of(graph, detail=DETAILS.get(name, "variables")) for name, graph in graphs.items()}
+    pictures = {f"{name}.svg": f"<!-- {MADE_BY} -->\n{svg}\n" for name, svg in drawn.items()}
+    doctype, _, page = page_of(graphs, title, details=DETAILS).partition("\n")
     return {**pictures, "graph.html": f"{doctype}\n<!-- {MADE_BY} -->\n{page}"}
 
 

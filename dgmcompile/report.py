@@ -11,7 +11,8 @@ from typing import Any
 from dgmcompile.distill.divergences import DEFAULT
 from dgmcompile.distill.losses import LATENT_WEIGHTS, LossOptions
 from dgmcompile.distill.pair import STUDENT, Pair
-from dgmcompile.ir.graph import Call, Decision, Graph, Guard, Node, Sample
+from dgmcompile.ir.graph import Arg, Call, Decision, Graph, Guard, Node, Ref, Sample
+from dgmcompile.ir.size import Size
 from dgmcompile.passes import Reparameterize, stochastic_depth
 from dgmcompile.reparam import NOISE_TRANSFORMS, STEP_TRANSFORMS
 
@@ -40,6 +41,38 @@ class SiteRow:
 
 
 @dataclass(frozen=True)
+class GuardRow:
+    """What the compiled form checks of its arguments, and why."""
+
+    condition: str
+    reason: str
+
+    @classmethod
+    def of(cls, guard: Guard, graph: Graph) -> GuardRow:
+        what = ".".join(map(str, guard.path)) + ("" if guard.dim is None else f".shape[{guard.dim}]")
+        return cls(f"{what} == {_expected(guard.expected, graph)}", guard.reason)
+
+    def __str__(self) -> str:
+        return printable(f"guard: {self.condition} ({self.reason})")
+
+
+def _expected(value: Arg, graph: Graph) -> str:
+    if isinstance(value, Ref):
+        return _size_words(value.name, graph)
+    return value.format(lambda name: _size_words(name, graph)) if isinstance(value, Size) else repr(value)
+
+
+def _size_words(name: str, graph: Graph) -> str:
+    """A size as the user would write it: ``x.shape[0]``."""
+    if name not in graph:
+        return name
+    node = graph[name]
+    if isinstance(node, Call) and node.target == "size" and isinstance(node.args[0], Ref):
+        return f"{node.args[0].name}.shape[{node.args[1]}]"
+    return name
+
+
+@dataclass(frozen=True)
 class Measure:
     """Nodes of the graph, and the longest chain of random variables that feed one another."""
 
@@ -59,7 +92,7 @@ class Report:
     sites: tuple[SiteRow, ...]
     before: Measure
     after: Measure
-    guards: tuple[Guard, ...]
+    guards: tuple[GuardRow, ...]
     decisions: tuple[Decision, ...] = ()
 
     @classmethod
@@ -71,7 +104,8 @@ class Report:
         rows = tuple(
             _row(node, sites.get(node.site.name, node), reasons.get(node.name, "")) for node in graph if node.site
         )
-        return cls(graph.name, rows, Measure.of(original), Measure.of(graph), graph.guards, graph.history)
+        guards = tuple(GuardRow.of(guard, graph) for guard in graph.guards)
+        return cls(graph.name, rows, Measure.of(original), Measure.of(graph), guards, graph.history)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for ``report.json``."""
@@ -80,11 +114,11 @@ class Report:
             "sites": [asdict(row) for row in self.sites],
             "before": asdict(self.before),
             "after": asdict(self.after),
-            "guards": [_guard_as_data(guard) for guard in self.guards],
+            "guards": [asdict(guard) for guard in self.guards],
         }
 
     def __str__(self) -> str:
-        return "\n".join([*_table(self.sites), "", self.summary, *map(guard_text, self.guards)])
+        return "\n".join([*_table(self.sites), "", self.summary, *map(str, self.guards)])
 
     @property
     def summary(self) -> str:
@@ -132,7 +166,7 @@ class PairReport:
     def of(cls, pair: Pair, loss: Graph, options: LossOptions) -> PairReport:
         """Of ``pair``, whose loss is ``loss``."""
         terms = tuple(_terms(pair, loss, options))
-        compared = {law.name for site in pair.sites for law in (site.teacher, site.student)}
+        compared = {law.name for site in pair.compared for law in (site.teacher, site.student)}
         sites = (node for node in pair if node.site and node.site.role != "deterministic")
         return cls(pair.method, terms, tuple(node.name for node in sites if node.name not in compared))
 
@@ -145,16 +179,19 @@ class PairReport:
         }
 
     def __str__(self) -> str:
-        cells = [(t.site, t.student_site, t.family, t.student_family, t.term, t.divergence, f"{t.weight:g}") for t in self.terms]
+        cells = [
+            (t.site, t.student_site, t.family, t.student_family, t.term, t.divergence, f"{t.weight:g}")
+            for t in self.terms
+        ]
         rows = [tuple(map(printable, row)) for row in cells]
-        heading = ("teacher's site", "student's", "family", "student's", "loss term", "divergence", "weight")
+        heading = ("site", "student's site", "family", "student's family", "loss term", "divergence", "weight")
         lines = _aligned([heading, *(_runs(rows) if len(rows) > LONG_TABLE else rows)])
         alone = [f"unmatched: {printable(', '.join(self.unmatched))}"] if self.unmatched else []
         return "\n".join([*lines, *alone])
 
 
 def _terms(pair: Pair, loss: Graph, options: LossOptions) -> Iterator[TermRow]:
-    for site in pair.sites:
+    for site in pair.compared:
         p, q = site.teacher, site.student
         kind = "surrogate" if site.role == "target" else "latent"
         if f"{kind}.{site.name}" not in loss.outputs or not p.site or not q.site:
@@ -189,17 +226,6 @@ LONG_TABLE = 24
 def printable(text: str) -> str:
     """Site names are data: no control character of theirs reaches a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def guard_text(guard: Guard) -> str:
-    """What the compiled form checks of its arguments, in words."""
-    what = ".".join(map(str, guard.path)) + ("" if guard.dim is None else f".shape[{guard.dim}]")
-    return printable(f"guard: {what} == {guard.expected!r} ({guard.reason})")
-
-
-def _guard_as_data(guard: Guard) -> dict[str, Any]:
-    expected = guard.expected if isinstance(guard.expected, bool | int | float | str | None) else repr(guard.expected)
-    return {"argument": list(guard.path), "dim": guard.dim, "expected": expected, "reason": guard.reason}
 
 
 # rows
@@ -286,5 +312,6 @@ def _explained(stage: str, decisions: list[Decision]) -> str:
     kept = len(decisions) - rewrites
     counts = [f"{rewrites} rewritten" if rewrites else "nothing to rewrite", *([f"{kept} kept"] if kept else [])]
     lines = [(printable(d.node), d.action, printable(d.reason)) for d in decisions]
+    if len(lines) > LONG_TABLE:
+        lines = list(_runs(lines))
     return "\n".join([f"{stage}: {', '.join(counts)}", *(f"  {line}" for line in (_aligned(lines) if lines else []))])
-

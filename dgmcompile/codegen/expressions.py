@@ -64,12 +64,28 @@ _PLAIN_TYPES = (bool, int, float, complex, str, bytes)
 _TARGET = re.compile(r"(torch|math)(\.\w+)+", re.ASCII)
 
 
+class Text(str):
+    """An expression, and how tightly its outermost operator binds."""
+
+    binds: int
+
+    def __new__(cls, text: str, binds: int = ATOM) -> Text:
+        made = super().__new__(cls, text)
+        made.binds = binds
+        return made
+
+    def at_least(self, binds: int) -> str:
+        """The text, in parentheses where it binds less tightly."""
+        return self if self.binds >= binds else f"({self})"
+
+
 @dataclass(frozen=True)
 class Names:
     """How what a call refers to is written where the call stands.
 
     Args:
-        value: name of a node -> expression of its value.
+        value: name of a node -> expression of its value; an atom, unless it is a `Text` that says otherwise. It is
+            asked in the order in which Python evaluates the expression that it becomes part of.
         module: path of a submodule -> expression of it.
         device: expression of the device that the program runs on.
         formulas: filled with the formulas that are used.
@@ -88,18 +104,7 @@ class Names:
         return formula.name
 
 
-@dataclass(frozen=True)
-class _Text:
-    """An expression, and how tightly its outermost operator binds."""
-
-    text: str
-    binds: int = ATOM
-
-    def at_least(self, binds: int) -> str:
-        return self.text if self.binds >= binds else f"({self.text})"
-
-
-def expression(call: Call, names: Names) -> str:
+def expression(call: Call, names: Names) -> Text:
     """Python text of ``call``.
 
     Errors:
@@ -110,7 +115,7 @@ def expression(call: Call, names: Names) -> str:
 
 def literal(value: Arg, names: Names) -> str:
     """Python text of an argument that stands by itself."""
-    return _Writer(names).arg(value).text
+    return _Writer(names).arg(value)
 
 
 def shape_text(shape: Sequence[Dim], show: Callable[[str], str]) -> str:
@@ -139,7 +144,7 @@ def _nested(value: Any, dtype: torch.dtype) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(_nested(v, dtype) for v in cast(Sequence[Any], value))}]"
     if dtype.is_complex:
-        return _number_text(complex(value)).text
+        return _number_text(complex(value))
     if dtype == torch.bool:
         return str(bool(value))
     if not dtype.is_floating_point:
@@ -167,47 +172,50 @@ def _single(value: float) -> bytes:
         return b"overflow"
 
 
-def _number_text(value: complex) -> _Text:
+def _number_text(value: complex) -> Text:
     if isinstance(value, bool):
-        return _Text(str(value))
+        return Text(str(value))
     if isinstance(value, int):
-        return _Text(int.__repr__(value), UNARY if value < 0 else ATOM)
+        return Text(int.__repr__(value), UNARY if value < 0 else ATOM)
     if isinstance(value, float):
         text = _float_text(value)
-        return _Text(text, UNARY if text.startswith("-") else ATOM)
-    return _Text(f"complex({_float_text(value.real)}, {_float_text(value.imag)})")
+        return Text(text, UNARY if text.startswith("-") else ATOM)
+    return Text(f"complex({_float_text(value.real)}, {_float_text(value.imag)})")
 
 
 @dataclass(frozen=True)
 class _Writer:
     names: Names
 
-    def call(self, call: Call) -> str:
+    def call(self, call: Call) -> Text:
         if isinstance(call.target, Formula):
-            return self.names.formula(call.target) + self.arguments(call.args, call.kwargs)
+            return Text(self.names.formula(call.target) + self.arguments(call.args, call.kwargs))
         target = call.target.removesuffix(".__get__")
         if target == "identity":
-            return self.arg(call.args[0]).text
+            return self.arg(call.args[0])
         if target == "getitem":
-            return f"{self.atom(call.args[0])}[{self.index(call.args[1])}]"
+            return Text(f"{self.atom(call.args[0])}[{self.index(call.args[1])}]")
         if target == "size":
-            return f"{self.atom(call.args[0])}.shape[{self.arg(call.args[1]).text}]"
+            return Text(f"{self.atom(call.args[0])}.shape[{self.arg(call.args[1])}]")
         if target.startswith("self."):
-            return self.names.module(target.removeprefix("self.")) + self.arguments(call.args, call.kwargs)
+            return Text(self.names.module(target.removeprefix("self.")) + self.arguments(call.args, call.kwargs))
         if not _TARGET.fullmatch(target):
             raise InternalError(f"{call.name!r} calls {target!r}, which is no function of torch")
         if target.startswith("torch.Tensor."):
             return self.method(call, target.removeprefix("torch.Tensor."))
-        return function_text(target) + self.arguments(call.args, _other_than_defaults(target, call.kwargs))
+        return Text(function_text(target) + self.arguments(call.args, _other_than_defaults(target, call.kwargs)))
 
-    def method(self, call: Call, name: str) -> str:
-        args = call.args
-        if not call.kwargs and (operator := self.operator(name, args)) is not None:
+    def method(self, call: Call, name: str) -> Text:
+        if not call.kwargs and (operator := self.operator(name, call.args)) is not None:
             return operator
+        return Text(self.member(call, name))
+
+    def member(self, call: Call, name: str) -> str:
+        args = call.args
         if name == "__getitem__":
             return f"{self.atom(args[0])}[{self.index(args[1])}]"
         if name in _BUILTIN and len(args) == 1:
-            return f"{_BUILTIN[name]}({self.arg(args[0]).text})"
+            return f"{_BUILTIN[name]}({self.arg(args[0])})"
         member = getattr(torch.Tensor, name, None)
         if member is None:
             raise InternalError(f"{call.name!r} calls {name!r}, which is no method of a tensor")
@@ -217,17 +225,17 @@ class _Writer:
             return f"torch.Tensor.{name}{self.arguments(args, call.kwargs)}"
         return f"{self.atom(args[0])}.{name}{self.arguments(args[1:], call.kwargs)}"
 
-    def operator(self, name: str, args: Sequence[Arg]) -> str | None:
+    def operator(self, name: str, args: Sequence[Arg]) -> Text | None:
         """The call as an operator, or None where it is none."""
         if len(args) == 1 and name in _UNARY:
-            return _UNARY[name] + self.arg(args[0]).at_least(UNARY)
+            return Text(_UNARY[name] + self.arg(args[0]).at_least(UNARY), UNARY)
         if len(args) != 2:
             return None
         left, right = args
         if (symbol := _COMPARISONS.get(name.strip("_"))) is not None:
             if right is None or isinstance(right, bool):
                 return None  # linters refuse `x == True`
-            return f"{self.arg(left).at_least(OR)} {symbol} {self.arg(right).at_least(OR)}"
+            return Text(f"{self.arg(left).at_least(OR)} {symbol} {self.arg(right).at_least(OR)}", COMPARISON)
         if name in _REFLECTED:
             symbol, binds = _REFLECTED[name]
             left, right = right, left
@@ -236,21 +244,21 @@ class _Writer:
         else:
             return None
         if binds == POWER:
-            return f"{self.arg(left).at_least(ATOM)} ** {self.arg(right).at_least(UNARY)}"
-        return f"{self.arg(left).at_least(binds)} {symbol} {self.arg(right).at_least(binds + 1)}"
+            return Text(f"{self.arg(left).at_least(ATOM)} ** {self.arg(right).at_least(UNARY)}", POWER)
+        return Text(f"{self.arg(left).at_least(binds)} {symbol} {self.arg(right).at_least(binds + 1)}", binds)
 
     def arguments(self, args: Sequence[Arg], kwargs: Mapping[str, Arg]) -> str:
-        texts = [self.arg(arg).text for arg in args]
-        texts += [f"{key}={self.arg(arg).text}" for key, arg in kwargs.items() if is_plain(key)]
+        texts = [self.arg(arg) for arg in args]
+        texts += [f"{key}={self.arg(arg)}" for key, arg in kwargs.items() if is_plain(key)]
         rest = {key: arg for key, arg in kwargs.items() if not is_plain(key)}
         if rest:
-            texts.append(f"**{self.arg(rest).text}")
+            texts.append(f"**{self.arg(rest)}")
         return f"({', '.join(texts)})"
 
     def atom(self, arg: Arg) -> str:
         """``arg`` where a dot or a bracket follows."""
         text = self.arg(arg)
-        return f"({text.text})" if isinstance(arg, int | float) else text.at_least(ATOM)
+        return f"({text})" if isinstance(arg, int | float) else text.at_least(ATOM)
 
     def index(self, index: Arg) -> str:
         """What stands between the brackets of a subscript."""
@@ -263,32 +271,33 @@ class _Writer:
 
     def index_item(self, item: Arg) -> str:
         if not isinstance(item, slice):
-            return self.arg(item).text
+            return self.arg(item)
         start, stop, step = _slice_parts(cast(Any, item))
-        ends = ["" if end is None else self.arg(end).text for end in (start, stop)]
-        return ":".join([*ends, *([] if step is None else [self.arg(step).text])])
+        ends = ["" if end is None else self.arg(end) for end in (start, stop)]
+        return ":".join([*ends, *([] if step is None else [self.arg(step)])])
 
-    def arg(self, arg: Arg) -> _Text:
+    def arg(self, arg: Arg) -> Text:
         match arg:
             case Ref():
-                return _Text(self.names.value(arg.name))
+                value = self.names.value(arg.name)
+                return value if isinstance(value, Text) else Text(value)
             case Size():
-                return _Text(arg.format(self.names.value), _binding_of(arg))
+                return Text(arg.format(self.names.value), _binding_of(arg))
             case DeviceOf():
-                return _Text(self.names.device)
+                return Text(self.names.device)
             case Formula():
-                return _Text(self.names.formula(arg))
+                return Text(self.names.formula(arg))
             case tuple():
-                items = [self.arg(a).text for a in cast(tuple[Arg, ...], arg)]
-                return _Text(f"({', '.join(items)}{',' if len(items) == 1 else ''})")
+                items = [self.arg(a) for a in cast(tuple[Arg, ...], arg)]
+                return Text(f"({', '.join(items)}{',' if len(items) == 1 else ''})")
             case list():
-                return _Text(f"[{', '.join(self.arg(a).text for a in cast(list[Arg], arg))}]")
+                return Text(f"[{', '.join(self.arg(a) for a in cast(list[Arg], arg))}]")
             case dict():
                 pairs = cast(dict[Arg, Arg], arg).items()
-                return _Text("{" + ", ".join(f"{self.arg(k).text}: {self.arg(v).text}" for k, v in pairs) + "}")
+                return Text("{" + ", ".join(f"{self.arg(k)}: {self.arg(v)}" for k, v in pairs) + "}")
             case slice():
-                parts = ", ".join(self.arg(part).text for part in _slice_parts(cast(Any, arg)))
-                return _Text(f"slice({parts})")
+                parts = ", ".join(self.arg(part) for part in _slice_parts(cast(Any, arg)))
+                return Text(f"slice({parts})")
             case _:
                 return _literal(arg)
 
@@ -297,21 +306,21 @@ def _slice_parts(item: Any) -> tuple[Arg, Arg, Arg]:
     return item.start, item.stop, item.step
 
 
-def _literal(value: object) -> _Text:
+def _literal(value: object) -> Text:
     if value is None or value is Ellipsis:
-        return _Text("None" if value is None else "...")
+        return Text("None" if value is None else "...")
     if isinstance(value, str):
-        return _Text(str.__repr__(value))
+        return Text(str.__repr__(value))
     if isinstance(value, int | float | complex):
         return _number_text(value)
     if isinstance(value, torch.dtype | torch.layout | torch.memory_format):
-        return _Text(str(value))
+        return Text(str(value))
     if isinstance(value, torch.device):
-        return _Text(f"torch.device({str(value)!r})")
+        return Text(f"torch.device({str(value)!r})")
     if isinstance(value, type) and value in _PLAIN_TYPES:
-        return _Text(value.__name__)
+        return Text(value.__name__)
     if isinstance(value, range):
-        return _Text(repr(value))
+        return Text(repr(value))
     raise InternalError(f"an argument of type {type(value).__name__} has no text: {value!r:.200}")
 
 

@@ -68,7 +68,8 @@ def compile_graph(graph: Graph) -> nn.Module:
     """
     emitted = _emit(graph)
     namespace = _loaded(emitted.text, graph.name)
-    with plain_defaults(), torch.device("meta"), _RealConstants(_device_of(emitted)):
+    device = _device_of(emitted)  # before the default becomes "meta"
+    with plain_defaults(), torch.device("meta"), _RealConstants(device):
         made = [getattr(namespace, part.name)() for part in emitted.parts]
         module: nn.Module = getattr(namespace, emitted.name)(*made) if is_pair(graph) else made[0]
     for part, own in zip(emitted.parts, made, strict=True):
@@ -82,7 +83,7 @@ def compile_graph(graph: Graph) -> nn.Module:
 def is_pair(graph: Graph) -> bool:
     """Is it a teacher-student pair, whose outputs are the terms of a loss?"""
     terms = all(name == "total" or name.startswith(("surrogate.", "latent.")) for name in graph.outputs)
-    return terms and "total" in graph.outputs and any(node.name.startswith((TEACHER, STUDENT)) for node in graph)
+    return terms and "total" in graph.outputs and all(graph[node].site is None for node in graph.outputs.values())
 
 
 @dataclass(frozen=True)
@@ -233,14 +234,15 @@ def _sample_noise(frame: Frame) -> list[str]:
     parameters, _ = signature(frame)
     head = ["self", *parameters, *_keyword_only(parameters, "generator: torch.Generator | None = None")]
     lines = [*frame.head(), *frame.body()]
-    entries = [f"{name!r}: {frame.value(name)}" for name in frame.results]
+    entries = frame.draw_entries()
+    returned = ["return {", *indented(entries), "}"] if entries else ["return {}"]
     return [
         f"def sample_noise({', '.join(head)}) -> dict[str, Tensor]:",
         *indented(
             [
                 docstring("A draw of every noise; the noise that `forward` takes."),
                 *lines,
-                f"return {{{', '.join(entries)}}}",
+                *returned,
             ]
         ),
     ]

@@ -183,6 +183,7 @@ class Classes:
             anchor=lambda dtype: anchor(module, "self", dtype),
             reserved=self.reserved,
             formulas=self.formulas,
+            returns=set(body.outputs) == {"return"},
         )
         parameters, _ = signature(frame)
         lines = [*frame.head(), *frame.body()]

@@ -29,6 +29,10 @@ class Namespace:
     def __init__(self, reserved: Iterable[str] = ()) -> None:
         self._taken = set(_TAKEN).union(reserved)
 
+    def copy(self) -> Namespace:
+        """One from which the same names are taken."""
+        return Namespace(self._taken)
+
     def reserve(self, name: str) -> None:
         """Let `new` not give ``name``."""
         self._taken.add(name)

@@ -1,4 +1,4 @@
-"""The lines of a function's body: one for each node that its results need."""
+"""The lines of a function's body: the nodes that its results need, each a statement or part of the one it serves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Literal
 
 import torch
 
-from dgmcompile.codegen.expressions import Names, expression, literal, shape_text
+from dgmcompile.codegen.expressions import Names, Text, expression, literal, shape_text
+from dgmcompile.codegen.inlining import bare_name, delayed, has_effect, is_anonymous, unpacked
 from dgmcompile.codegen.names import Namespace, is_plain, one_line
 from dgmcompile.diagnostics import InternalError, Location
 from dgmcompile.ir.graph import (
@@ -25,6 +26,7 @@ from dgmcompile.ir.graph import (
     Node,
     Noise,
     Parameter,
+    Ref,
     Sample,
     is_size,
     leaves,
@@ -33,6 +35,41 @@ from dgmcompile.ir.graph import (
 from dgmcompile.reparam import NOISE_LAWS
 
 _OWN = ("self", "noise", "generator", "return")
+_LONGEST_STATEMENT = 100
+_LONGEST_PART = 84
+_WIDTH = 108
+"""Of a line without its indentation."""
+
+
+@dataclass(frozen=True)
+class _Statement:
+    """``names = text``, for the node that its comment is about."""
+
+    names: str
+    text: str
+    node: Node
+
+    @property
+    def code(self) -> str:
+        return f"{self.names} = {self.text}"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The text of a node that is written where it is read; ``effects``: what it evaluates that keeps its place."""
+
+    text: Text
+    effects: tuple[str, ...]
+
+
+@dataclass
+class _Draft:
+    """Statements as far as they are written; ``evaluated``: the nodes whose order matters, in that order."""
+
+    statements: list[_Statement] = field(default_factory=list[_Statement])
+    parts: dict[str, _Part] = field(default_factory=dict[str, _Part])
+    evaluated: list[str] = field(default_factory=list[str])
+    read: list[str] = field(default_factory=list[str])
 
 
 @dataclass
@@ -49,6 +86,7 @@ class Frame:
         formulas: filled with the formulas that the lines call.
         draws: is it the function that draws the noise, or one that is given it?
         titles: name of a node -> what the comment on its line says.
+        returns: is the one result written into the ``return`` where it has no name of its own?
     """
 
     graph: Graph
@@ -61,6 +99,7 @@ class Frame:
     formulas: dict[str, Formula]
     draws: bool = False
     titles: Mapping[str, str] = field(default_factory=dict[str, str])
+    returns: bool = False
     nodes: list[Node] = field(init=False)
     guards: tuple[Guard, ...] = field(init=False)
 
@@ -80,6 +119,7 @@ class Frame:
         self._device = self._namespace.new("device") if self._uses_device else "device"
         self._dtypes: dict[torch.dtype | None, str] = {}
         self._last_place = ""
+        self._draft = _Draft()
         self.names = Names(self.value, self.module, self._device, self.formulas)
 
     def _argument(self, argument: Argument) -> str:
@@ -117,6 +157,9 @@ class Frame:
 
     def value(self, name: str) -> str:
         """Expression of the value of the node ``name``."""
+        if (part := self._draft.parts.pop(name, None)) is not None:
+            self._draft.read += part.effects
+            return part.text
         if name not in self._local:
             raise InternalError(f"{name!r} is read before it is there", self.graph)
         return self._local[name]
@@ -127,7 +170,7 @@ class Frame:
         """Arguments unpacked, guards checked, the device and the dtypes of draws named."""
         lines = [line for node in self.nodes if isinstance(node, Input) for line in self._input(node)]
         early = self._sizes_of_guards()
-        lines += [line for node in self.nodes if node.name in early for line in self._line(node)]
+        lines += self.body(lambda node: node.name in early)
         lines += [line for guard in self.guards for line in self._guard(guard)]
         if self._uses_device:
             lines.append(f"{self._device} = {self._like(None)}")
@@ -138,10 +181,119 @@ class Frame:
         return lines
 
     def body(self, wanted: Callable[[Node], bool] = lambda node: True) -> list[str]:
-        """A line for each node that is not computed yet and that is ``wanted``."""
-        return [
-            line for node in self.nodes if node.name not in self._local and wanted(node) for line in self._line(node)
-        ]
+        """The statements for the nodes that are not computed yet and that are ``wanted``.
+
+        A node that only one other reads, and that has no name of its own, is written into that one's statement,
+        unless calls would change places that draw random numbers or change buffers.
+        """
+        nodes = [node for node in self.nodes if node.name not in self._local and wanted(node)]
+        nodes = [node for node in nodes if not (isinstance(node, Noise) and self.draws)]
+        alone, known = self._alone(nodes), (dict(self._local), self._namespace.copy())
+        expected = [node.name for node in nodes if has_effect(node, self.graph)]
+        while True:
+            self._local, self._namespace = dict(known[0]), known[1].copy()
+            self._draft = self._written(nodes, alone)
+            late = delayed(self._draft.evaluated, expected)
+            if not late & alone:
+                return [line for statement in self._draft.statements for line in self._lines(statement)]
+            alone -= late
+
+    def draw_entries(self) -> list[str]:
+        """The entries of the dict of all noises."""
+        nodes = [node for node in self.nodes if isinstance(node, Noise)]
+        return [line for node in nodes for line in self._commented(f"{node.name!r}: {self._draw(node)},", node)]
+
+    def _alone(self, nodes: Sequence[Node]) -> set[str]:
+        """The nodes that may be part of the statement of the one node that reads them."""
+        within, kept = {node.name for node in nodes}, {*self.graph.outputs.values(), *self._sizes_of_guards()}
+        found = set[str]()
+        for node in nodes:
+            if self._reads[node.name] == 1 and is_anonymous(node, self.graph):
+                users = [name for name in self.graph.users(node.name) if name in within]
+                if (users and node.name not in kept) or (self.returns and node.name in self.results):
+                    found.add(node.name)
+        return found
+
+    def _written(self, nodes: Sequence[Node], alone: set[str]) -> _Draft:
+        draft = self._draft = _Draft()
+        within = [node.name for node in nodes]
+        for node in nodes:
+            if node.name in self._local:
+                continue  # an element of a tuple
+            if isinstance(node, Parameter | Constant):
+                self._state(node)
+            elif isinstance(node, Call):
+                self._call(node, draft, alone, within)
+            else:
+                raise InternalError(f"{node.name!r} has no line", self.graph)
+        for name in self.results if self.returns else ():
+            draft.evaluated += draft.parts[name].effects if name in draft.parts else ()
+        return draft
+
+    def _state(self, node: Parameter | Constant) -> None:
+        text = self.constants[node.name] if isinstance(node, Constant) else self.parameter(node.path)
+        if self._reads[node.name] <= 1 or text.isidentifier():
+            self._local[node.name] = text
+        else:
+            self._draft.statements.append(_Statement(self._new(node.name), text, node))
+
+    def _call(self, call: Call, draft: _Draft, alone: set[str], within: Sequence[str]) -> None:
+        given = dict(draft.parts)
+        text, effects = self._expression(call, draft)
+        elements = unpacked(call, self.graph, within)
+        limit = _LONGEST_PART if call.name in alone else _LONGEST_STATEMENT - len(self._wanted(call))
+        while len(text) > limit and (inside := given.keys() - draft.parts.keys()):
+            longest = max(sorted(inside), key=lambda name: len(given[name].text))
+            draft.parts = {name: part for name, part in given.items() if name != longest}
+            self._state_part(self.graph[longest], given.pop(longest), draft)
+            text, effects = self._expression(call, draft)
+        if call.name in alone and elements is None and len(text) <= _LONGEST_PART:
+            draft.parts[call.name] = _Part(text, effects)
+            return
+        draft.evaluated += effects
+        names = self._new_name(call) if elements is None else self._new_elements(elements)
+        draft.statements.append(_Statement(names, text, call))
+
+    def _expression(self, call: Call, draft: _Draft) -> tuple[Text, tuple[str, ...]]:
+        """The text of ``call``, and what it evaluates whose place matters, in that order."""
+        draft.read.clear()
+        text = expression(_without_fixed(call, self.graph), self.names)
+        return text, (*draft.read, *([call.name] if has_effect(call, self.graph) else []))
+
+    def _state_part(self, node: Node, part: _Part, draft: _Draft) -> None:
+        """A statement after all for what was to be a part."""
+        draft.evaluated += part.effects
+        draft.statements.append(_Statement(self._new_name(node), part.text, node))
+
+    def _new_elements(self, elements: Sequence[str | None]) -> str:
+        names = ["_" if name is None else self._new_name(self.graph[name]) for name in elements]
+        return ", ".join(names)
+
+    def _new_name(self, node: Node) -> str:
+        self._local[node.name] = self._namespace.new(self._wanted(node))
+        return self._local[node.name]
+
+    def _wanted(self, node: Node) -> str:
+        """The node's name or, where it has none of its own, that of the parameter of a site that it is: ``z_scale``."""
+        if node.name in self.graph.outputs.values() or not is_anonymous(node, self.graph):
+            return node.name
+        prefix = node.name.removesuffix(bare_name(node.name))
+        roles = (self._role(node, self.graph[user]) for user in self.graph.users(node.name))
+        return next((f"{prefix}{role}" for role in roles if role), node.name)
+
+    def _role(self, node: Node, user: Node) -> str | None:
+        if not isinstance(user, Call) or not isinstance(user.target, Formula):
+            return None
+        given = inspect.signature(user.target.function).bind(*user.args, **user.kwargs).arguments
+        name = next((name for name, value in given.items() if value == Ref(node.name)), None)
+        if name is None:
+            return None
+        if user.site is not None:
+            return f"{bare_name(user.site.name)}_{name}"
+        term = next((term for term in self.titles if user.name == term or user.name.startswith(f"{term}.")), None)
+        if term is None or name[:2] not in ("p_", "q_"):
+            return None
+        return f"{term.partition('.')[2]}_{name[2:]}"
 
     def _sizes_of_guards(self) -> set[str]:
         """What has to be computed before the guards are checked."""
@@ -157,7 +309,7 @@ class Frame:
 
     def _input(self, node: Input) -> list[str]:
         text = self._place(node.path)
-        if len(node.path) == 1:
+        if len(node.path) == 1 or self._reads[node.name] == 1:
             self._local[node.name] = text
             return []
         return [f"{self._new(node.name)} = {text}"]
@@ -183,7 +335,11 @@ class Frame:
         return [f"if {found} {same} {expected}:", f"    raise ValueError({message!r})"]
 
     def _noise(self, node: Noise) -> list[str]:
-        return [f"{self._new(node.name)} = noise[{node.name!r}]"]
+        text = f"noise[{node.name!r}]"
+        if self._reads[node.name] <= 1:
+            self._local[node.name] = text
+            return []
+        return [f"{self._new(node.name)} = {text}"]
 
     def _like(self, dtype: torch.dtype | None) -> str:
         """Expression of the device (where ``dtype`` is None) or of the dtype to follow at run time."""
@@ -216,32 +372,35 @@ class Frame:
         dtype = self._dtypes[node.dtype or torch.float32]
         return f"{draw}({shape}, dtype={dtype}, device={self._device}, generator=generator)"
 
-    def _line(self, node: Node) -> list[str]:
-        """The line that computes ``node``; none where it is written out where it is read."""
-        match node:
-            case Parameter() | Constant():
-                text = self.constants[node.name] if isinstance(node, Constant) else self.parameter(node.path)
-                if self._reads[node.name] <= 1 or text.isidentifier():
-                    self._local[node.name] = text
-                    return []
-                return [f"{self._new(node.name)} = {text}"]
-            case Call():
-                text = expression(_without_fixed(node, self.graph), self.names)
-                return [f"{self._new(node.name)} = {text}{self._comment(node)}"]
-            case Noise():
-                text = self._draw(node)
-                return [f"{self._new(node.name)} = {text}{self._comment(node)}"]
-            case _:
-                raise InternalError(f"{node.name!r} has no line", self.graph)
+    def _lines(self, statement: _Statement) -> list[str]:
+        return self._commented(statement.code, statement.node)
+
+    def _commented(self, code: str, node: Node) -> list[str]:
+        """The code and its comment, which stands above where there is no room for it."""
+        comment = self._comment(node)
+        if comment and len(code) + len(comment) > _WIDTH:
+            return [comment.strip(), code]
+        return [code + comment]
 
     def _comment(self, node: Node) -> str:
         """The site and the source line; a line that the one above names is not named again."""
         place = location_text(node.location)
-        title = self.titles.get(node.name) or (f"site {node.site.name!r}" if node.site else "")
+        title = self.titles.get(node.name) or self._title(node)
         parts = [title, place] if title else [place] if place != self._last_place else []
         said = ", ".join(part for part in parts if part)
         self._last_place = place
         return f"  # {one_line(said)}" if said else ""
+
+    def _title(self, node: Node) -> str:
+        elements = [name for name in self.graph.users(node.name) if self._is_element(name, node)]
+        sites = [node.site, *(self.graph[name].site for name in elements)]
+        names = [bare_name(site.name) if bare_name(node.name) != node.name else site.name for site in sites if site]
+        return f"site {', '.join(map(repr, names))}" if names else ""
+
+    def _is_element(self, name: str, node: Node) -> bool:
+        """Is ``name`` taken from ``node`` on the line of ``node``?"""
+        user = self.graph[name]
+        return isinstance(user, Call) and user.target == "getitem" and node.name not in self._local
 
 
 def _without_fixed(call: Call, graph: Graph) -> Call:

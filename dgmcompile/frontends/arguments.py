@@ -47,7 +47,28 @@ class Arguments:
                 )
             ) from None
         self._signature = signature
-        self.leaves = dict(_leaves(dict(self._bound.arguments)))
+        self._values = self._by_name(self._bound.arguments)
+        self.leaves = dict(_leaves(self._values))
+
+    def _by_name(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What came through ``**`` counts as so many arguments."""
+        values: dict[str, Any] = {}
+        for name, value in arguments.items():
+            values.update(value if self._kind(name) is inspect.Parameter.VAR_KEYWORD else {name: value})
+        return values
+
+    def _bound_to(self, values: Mapping[str, Any]) -> inspect.BoundArguments:
+        arguments = {
+            name: {key: values[key] for key in value}
+            if self._kind(name) is inspect.Parameter.VAR_KEYWORD
+            else values[name]
+            for name, value in self._bound.arguments.items()
+        }
+        return inspect.BoundArguments(self._signature, arguments)  # type: ignore[arg-type]
+
+    def _kind(self, name: str) -> Any:
+        parameter = self._signature.parameters.get(name)
+        return parameter.kind if parameter else inspect.Parameter.KEYWORD_ONLY
 
     @property
     def args(self) -> tuple[Any, ...]:
@@ -60,9 +81,7 @@ class Arguments:
     def to(self, dtype: torch.dtype) -> Arguments:
         """The same arguments with floating-point tensors in ``dtype``."""
         new = {p: v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for p, v in self.leaves.items()}
-        bound = inspect.BoundArguments(
-            self._signature, {n: _rebuilt(v, (n,), new) for n, v in self._bound.arguments.items()}
-        )
+        bound = self._bound_to({n: _rebuilt(v, (n,), new) for n, v in self._values.items()})
         return Arguments(self._model, bound.args, bound.kwargs)
 
     @property
@@ -70,11 +89,11 @@ class Arguments:
         """Those that were given, in the signature's order."""
         return tuple(
             Argument(
-                name,
+                f"*{name}" if self._kind(name) is inspect.Parameter.VAR_POSITIONAL else name,
                 required=any(path[0] == name and isinstance(leaf, Tensor) for path, leaf in self.leaves.items()),
-                keyword_only=self._signature.parameters[name].kind is inspect.Parameter.KEYWORD_ONLY,
+                keyword_only=self._kind(name) is inspect.Parameter.KEYWORD_ONLY,
             )
-            for name in self._bound.arguments
+            for name in self._values
         )
 
     @property
@@ -116,8 +135,7 @@ class Arguments:
             for path, dim in size_class.members:
                 new[path] = size if dim is None else _repeated(new[path], dim, size)
         new = {p: v.detach().clone() if isinstance(v, Tensor) else v for p, v in new.items()}
-        arguments = {n: _rebuilt(v, (n,), new) for n, v in self._bound.arguments.items()}
-        bound = inspect.BoundArguments(self._signature, arguments)
+        bound = self._bound_to({n: _rebuilt(v, (n,), new) for n, v in self._values.items()})
         return list(bound.args), bound.kwargs, new
 
 

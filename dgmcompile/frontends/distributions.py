@@ -115,7 +115,7 @@ class ConstructorCalls:
         if isinstance(transform, transforms.ComposeTransform):
             return self._steps(transform.parts)
         if isinstance(transform, transforms._InverseTransform):
-            inner = transform._inv
+            inner: Any = transform._inv
             if isinstance(inner, transforms.ComposeTransform):
                 return self._steps([part.inv for part in reversed(inner.parts)])
             return tuple(TransformStep(f"{s.name}.inv", s.params) for s in self._step(inner))
@@ -137,30 +137,34 @@ _INSIDE = ("_categorical", "_bernoulli", "_binomial", "_gamma", "_multinomial")
 """Attributes in which a family keeps its ``probs`` or ``logits``."""
 
 
+_EITHER = ({"probs", "logits"}, {"covariance_matrix", "precision_matrix", "scale_tril"})
+"""Parameters of which one is given; the others are computed from it, and kept, when they are asked for."""
+
+
 def _held(distribution: Any) -> dict[str, Any]:
     """What a distribution made out of sight was made of, as far as it can be read without computing anything."""
-    names = inspect.signature(type(distribution)).parameters.keys() - {"validate_args", "_validate_args"}
+    cls = type(distribution)
+    names = inspect.signature(cls).parameters.keys() - {"validate_args", "_validate_args"}
     inner = next((vars(distribution)[key] for key in _INSIDE if key in vars(distribution)), None)
-    found: dict[str, Any] = {}
-    for name in sorted(names):
-        for own in (name, f"_{name}", "base_dist" if name.startswith("base_dist") else name):
-            if own in vars(distribution):
-                found[name] = vars(distribution)[own]
-                break
-        else:
-            if inner is not None and name in vars(inner):
-                found[name] = vars(inner)[name]
-            elif isinstance(inspect.getattr_static(type(distribution), name, None), property) and inner is None:
-                found[name] = getattr(distribution, name)
-    return {name: value for name, value in found.items() if value is not None}
+    found = {}
+    for own, value in {**vars(inner or distribution), **vars(distribution)}.items():
+        name = "base_distribution" if own == "base_dist" and "base_distribution" in names else own.lstrip("_")
+        if name in names and value is not None:
+            found.setdefault(name, value)
+    for group in _EITHER:  # the one that was given was there first
+        for name in [name for name in found if name in group][1:]:
+            del found[name]
+    for name in sorted(names - found.keys() - set().union(*_EITHER)):
+        if isinstance(inspect.getattr_static(cls, name, None), property):
+            found[name] = getattr(distribution, name)
+    return found
 
 
 def _needed(cls: type) -> list[set[str]]:
-    """Names of which one has to be known: each required parameter, and one of ``probs`` and ``logits``."""
+    """Names of which one has to be known: each required parameter, and one of those that exclude each other."""
     parameters = inspect.signature(cls).parameters
     required = [{n} for n, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    either = [{"probs", "logits"}, {"covariance_matrix", "precision_matrix", "scale_tril"}]
-    return required + [names for names in either if names <= parameters.keys()]
+    return required + [names for names in _EITHER if names <= parameters.keys()]
 
 
 def _given(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any], lift: Callable[[Any], Any]) -> dict[str, Any]:

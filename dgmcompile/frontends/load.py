@@ -130,8 +130,7 @@ def loading() -> Iterator[Loader]:
     What they print goes to standard error. In the end ``sys.path``, ``sys.modules``, the working folder, Pyro's
     parameter store, torch's random state and its default dtype are as they were.
     """
-    store = pyro.get_param_store()
-    tables = [(table, dict(table)) for table in (store._params, store._param_to_name, store._constraints)]
+    tables = [(table, dict(table)) for table in _store_tables()]
     path, modules, folder, dtype = list(sys.path), dict(sys.modules), _working_folder(), torch.get_default_dtype()
     loader = Loader()
     try:
@@ -146,6 +145,11 @@ def loading() -> Iterator[Loader]:
         for table, content in tables:
             table.clear()
             table.update(content)
+
+
+def _store_tables() -> tuple[dict[Any, Any], ...]:
+    store = pyro.get_param_store()
+    return store._params, store._param_to_name, store._constraints
 
 
 def _forget(siblings: Mapping[str, Path], before: Mapping[str, ModuleType]) -> None:

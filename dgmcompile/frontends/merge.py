@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from fractions import Fraction
-from functools import cache
-from itertools import product
-from math import prod
 from typing import Any
 
-from dgmcompile.frontends.record import Recording
-from dgmcompile.ir.graph import Call, Constant, DeviceOf, Formula, Input, Node, Parameter, Ref, Sample, map_names
+from dgmcompile.frontends.polynomials import explained
+from dgmcompile.frontends.recording import Recording
+from dgmcompile.ir.graph import Call, Constant, DeviceOf, Formula, Input, Node, Parameter, Ref, map_names
 from dgmcompile.ir.size import Size
 
 
@@ -88,7 +85,7 @@ def compare(first: Sequence[Node], second: Sequence[Node]) -> Sizes | Difference
             if _same(x, y):
                 continue
             if not (_is_int(x) and _is_int(y)) or isinstance(first[index], Parameter):
-                return Difference(first[index], _described(second[index]))
+                return Difference(first[index], _change(x, y, second[index]))
             differing[index, atom] = y
     if len(first) != len(second):
         longer = first if len(first) > len(second) else second
@@ -104,6 +101,11 @@ def _same(x: Any, y: Any) -> bool:
     return type(x) is type(y) and (x == y or (x != x and y != y))
 
 
+def _change(x: Any, y: Any, node: Node) -> str:
+    plain = isinstance(x, bool | int | float) and isinstance(y, bool | int | float)
+    return f"{x!r}, then {y!r}" if plain else _described(node)
+
+
 def _described(node: Node) -> str:
     return node.target_name if isinstance(node, Call) else type(node).__name__
 
@@ -116,79 +118,45 @@ class Variation:
     found: Sizes
 
 
+@dataclass(frozen=True)
+class Unsolved:
+    """A node with a number that no simple polynomial explains, and the classes on which such numbers depend."""
+
+    node: Node
+    classes: tuple[int, ...]
+
+
 def solve(
-    nodes: Sequence[Node], base: tuple[int, ...], seen: Sequence[Variation], names: Sequence[str]
-) -> list[Node] | Node:
-    """The nodes with sizes as polynomials over ``names``; a node where no polynomial explains the numbers.
+    nodes: Sequence[Node],
+    base: tuple[int, ...],
+    seen: Sequence[Variation],
+    names: Sequence[str],
+    dense: tuple[int, ...] = (),
+) -> list[Node] | Unsolved:
+    """The nodes with sizes as polynomials over ``names``.
 
     Args:
         nodes: of the first recording.
         base: its sizes, one a class.
-        seen: recordings at other sizes, as at the `settings`.
+        seen: recordings at other sizes; the first vary one class each, in order.
         names: of the classes' size nodes.
+        dense: the classes of which ``seen`` has the whole `grid`.
     """
     flat = _flat(nodes)
     by_node: dict[int, dict[int, Size | int]] = {}
+    unsolved: list[tuple[int, set[int]]] = []
     for index, atom in sorted(set[tuple[int, int]]().union(*(variation.found for variation in seen))):
         value = flat[index][atom]
-        points = [(base, value), *((v.sizes, v.found.get((index, atom), value)) for v in seen)]
-        size = polynomial(points, names)
+        values = [value, *(v.found.get((index, atom), value) for v in seen)]
+        points = list(zip([base, *(v.sizes for v in seen)], values, strict=True))
+        size = explained(points, names, dense)
         if size is None:
-            return nodes[index]
-        by_node.setdefault(index, {})[atom] = size
+            unsolved.append((index, {k for k in range(len(base)) if values[1 + k] != value}))
+        else:
+            by_node.setdefault(index, {})[atom] = size
+    if unsolved:
+        return Unsolved(nodes[unsolved[0][0]], tuple(sorted(set[int]().union(*(c for _, c in unsolved)))))
     return [_with_atoms(node, by_node[i]) if i in by_node else node for i, node in enumerate(nodes)]
-
-
-_DEGREE = 3
-
-
-def settings(base: tuple[int, ...], degree: int = _DEGREE) -> list[tuple[int, ...]]:
-    """Sizes at which recordings tell polynomials of ``degree`` apart, and two more, of which one is far away."""
-    grid = [tuple(b + s for b, s in zip(base, step, strict=True)) for step in _exponents(len(base), degree)]
-    far = tuple(2 * b + 3 + 2 * k for k, b in enumerate(base))
-    return [*grid[1:], far, tuple(b + degree + 1 + k for k, b in enumerate(base))]
-
-
-def polynomial(points: Sequence[tuple[tuple[int, ...], int]], names: Sequence[str]) -> Size | int | None:
-    """The polynomial of lowest degree that explains every point, if it has whole coefficients."""
-    for degree in range(_DEGREE + 1):
-        monomials = _exponents(len(names), degree)
-        if len(monomials) >= len(points):
-            return None
-        rows = [[Fraction(_power(sizes, m)) for m in monomials] + [Fraction(value)] for sizes, value in points]
-        found = _solution(rows)
-        if found is not None:
-            if any(c.denominator != 1 for c in found):
-                return None
-            spelled = [tuple(n for n, e in zip(names, m, strict=True) for _ in range(e)) for m in monomials]
-            return Size.of({tuple(sorted(m)): int(c) for m, c in zip(spelled, found, strict=True)})
-    return None
-
-
-@cache
-def _exponents(count: int, degree: int) -> list[tuple[int, ...]]:
-    """Of all monomials in ``count`` variables up to ``degree``, by degree."""
-    every = product(range(degree + 1), repeat=count)
-    return sorted((e for e in every if sum(e) <= degree), key=lambda e: (sum(e), [-x for x in e]))
-
-
-def _power(sizes: tuple[int, ...], exponents: tuple[int, ...]) -> int:
-    return prod(size**e for size, e in zip(sizes, exponents, strict=True))
-
-
-def _solution(rows: list[list[Fraction]]) -> list[Fraction] | None:
-    """The one solution of an overdetermined linear system, last column on the right; None if there is none."""
-    unknowns = len(rows[0]) - 1
-    for column in range(unknowns):
-        pivot = next((i for i in range(column, len(rows)) if rows[i][column]), None)
-        if pivot is None:
-            return None
-        rows[column], rows[pivot] = rows[pivot], rows[column]
-        rows[column] = [x / rows[column][column] for x in rows[column]]
-        for i, row in enumerate(rows):
-            if i != column and row[column]:
-                rows[i] = [x - row[column] * y for x, y in zip(row, rows[column], strict=True)]
-    return None if any(row[-1] for row in rows[unknowns:]) else [row[-1] for row in rows[:unknowns]]
 
 
 def _with_atoms(node: Node, new: dict[int, Size | int]) -> Node:
@@ -240,8 +208,3 @@ def _plates(node: Node, new_name: Callable[[str], str]) -> dict[str, Any]:
         return {}
     plates = tuple(replace(plate, size=map_names(plate.size, new_name)) for plate in node.site.plates)
     return {"site": replace(node.site, plates=plates)}
-
-
-def is_sample(node: Node) -> bool:
-    """Is it a random variable?"""
-    return isinstance(node, Sample)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyro
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -41,6 +42,8 @@ class ModulePaths:
         self._modules: dict[int, tuple[str, nn.Module]] = {}
         self._tensors: dict[int, tuple[str, bool, Tensor]] = {}
         self._buffers: set[int] = set()
+        self._constants: dict[str, Tensor] = {}
+        self._in_use: set[str] = set()
         if isinstance(self._owner, nn.Module):
             self._register("", self._owner)
 
@@ -91,10 +94,22 @@ class ModulePaths:
         return id(tensor) in self._buffers
 
     def add_constant(self, tensor: Tensor) -> str:
-        """A path for a tensor that the program closes over."""
-        path = self._unused(self._variable(tensor) or "constant")
+        """A path for a tensor that the program closes over or makes; equal ones of two recordings share it."""
+        for path, held in self._constants.items():
+            if path not in self._in_use and held.dtype == tensor.dtype and torch.equal(held, tensor):
+                break
+        else:
+            path = self._unused(self._variable(tensor) or "constant")
+            self._constants[path] = tensor
+        self._in_use.add(path)
         self._add_tensor(path, tensor, False)
         return path
+
+    def begin_recording(self) -> None:
+        """The constants of earlier recordings may be met again."""
+        for tensor in self._constants.values():
+            self._tensors.pop(id(tensor), None)
+        self._in_use.clear()
 
     def modules(self) -> list[nn.Module]:
         """All modules known so far, and those that the model's variables hold."""
@@ -103,6 +118,7 @@ class ModulePaths:
 
     def _unused(self, name: str) -> str:
         taken = {path.partition(".")[0] for path, *_ in self._tensors.values()}
+        taken |= set(self._constants)
         taken |= {path.partition(".")[0] for path, _ in self._modules.values()}
         count, unique = 0, name
         while unique in taken:

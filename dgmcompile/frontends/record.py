@@ -5,9 +5,9 @@ A recording is flat and concrete (sizes are plain integers); `merge` compares se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -15,12 +15,35 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from dgmcompile.diagnostics import Diagnostic, Location
+from dgmcompile.diagnostics import CompileError
 from dgmcompile.frontends import refusals
+from dgmcompile.frontends.calls import (
+    Before,
+    as_literal,
+    first_origin,
+    in_autocast,
+    is_among,
+    is_literal,
+    may_return_tensor,
+    module_hint,
+    plain,
+    same_device,
+    type_of,
+)
 from dgmcompile.frontends.modules import ModulePaths, is_standard
+from dgmcompile.frontends.recording import ModuleSpan, Recording
 from dgmcompile.frontends.source import assigned_name, calling_frame, location_of, only_asserts, user_frame
-from dgmcompile.frontends.targets import METADATA, NO_OPS, functional, is_in_place, short_name, target_name, value_shaped
-from dgmcompile.frontends.values import Alias, Values
+from dgmcompile.frontends.targets import (
+    METADATA,
+    NO_OPS,
+    functional,
+    is_in_place,
+    short_name,
+    target_name,
+    unversioned_writes,
+    value_shaped,
+)
+from dgmcompile.frontends.values import Alias, Values, carries_gradient
 from dgmcompile.ir.formulas import READ_VIEW, WRITE_VIEW
 from dgmcompile.ir.graph import (
     Arg,
@@ -38,56 +61,6 @@ from dgmcompile.ir.graph import (
 
 _LARGEST_LITERAL = 64
 _SEEN_AGAIN = ("__getitem__", "select", "unbind", "narrow")
-_LITERALS = (
-    bool,
-    int,
-    float,
-    complex,
-    str,
-    torch.dtype,
-    torch.device,
-    torch.layout,
-    torch.memory_format,
-    type(...),
-    type(None),
-)
-
-
-@dataclass(frozen=True)
-class ModuleSpan:
-    """The nodes ``start:end`` were recorded inside a call of the submodule ``path``."""
-
-    path: str
-    module: nn.Module
-    start: int
-    end: int
-    args: Arg
-    kwargs: Arg
-    output: Arg
-    location: Location | None
-    hints: tuple[str, ...]
-
-
-@dataclass
-class Recording:
-    """What one run did.
-
-    ``hints`` are names for nodes, ``origin`` is the random variable, input or parameter that a node depends on,
-    in words; ``poison`` is what is wrong with a node, should it be kept, and ``state_writes`` with a parameter's
-    path; ``buffers`` are the paths of nodes that hold a module's buffer.
-    """
-
-    nodes: list[Node] = field(default_factory=list)
-    hints: dict[str, str] = field(default_factory=dict)
-    origin: dict[str, str] = field(default_factory=dict)
-    poison: dict[str, Diagnostic] = field(default_factory=dict)
-    errors: list[Diagnostic] = field(default_factory=list)
-    warnings: list[Diagnostic] = field(default_factory=list)
-    state_writes: dict[str, Diagnostic] = field(default_factory=dict)
-    buffers: dict[str, str] = field(default_factory=dict)
-    spans: list[ModuleSpan] = field(default_factory=list)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    modules: dict[str, nn.Module] = field(default_factory=dict)
 
 
 class Recorder(TorchFunctionMode):
@@ -152,7 +125,7 @@ class Recorder(TorchFunctionMode):
         recording = self.recording
         recording.nodes.append(node)
         recording.hints[node.name] = hint
-        if (origin := _first_origin(recording.origin[n] for n in node.inputs if n in recording.origin)) is not None:
+        if (origin := first_origin(recording.origin[n] for n in node.inputs if n in recording.origin)) is not None:
             recording.origin[node.name] = origin
         if value is not None:
             self.values.bind(value, node.name)
@@ -162,7 +135,7 @@ class Recorder(TorchFunctionMode):
         self, target: str | Formula, args: Arg, kwargs: Arg, value: Any, location: Location | None, hint: str = ""
     ) -> Ref:
         """Append a call whose result was ``value``."""
-        shape, dtype = _type_of(value)
+        shape, dtype = type_of(value)
         node = Call(
             name=self.fresh_name(),
             target=target,
@@ -184,7 +157,7 @@ class Recorder(TorchFunctionMode):
         if isinstance(value, Tensor):
             return self.ref(value)
         if isinstance(value, torch.device):
-            return DeviceOf() if _same_device(value, self._device) else value
+            return DeviceOf() if same_device(value, self._device) else value
         return value
 
     def ref(self, tensor: Tensor) -> Ref:
@@ -198,27 +171,37 @@ class Recorder(TorchFunctionMode):
         """A view whose memory was written through another one: read it from the whole."""
         tensor, root = alias.tensor, self.values.root(alias.tensor)
         location = location_of(user_frame())
-        if root is None or root.tensor is tensor or not self.values.is_current(root):
+        if (
+            root is None
+            or root.tensor is tensor
+            or not self.values.is_current(root)
+            or root.tensor.dtype != tensor.dtype
+        ):
             ref = self.call("identity", (Ref(alias.name),), {}, tensor, location)
             self.recording.poison[ref.name] = refusals.view_write(location)
             return ref
         args = (Ref(root.name), tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
         ref = self.call(READ_VIEW, args, {}, tensor, location)
-        if root.tensor.requires_grad and not tensor.requires_grad:
+        if carries_gradient(root.tensor) and not carries_gradient(tensor):
             return self.call("torch.Tensor.detach", (ref,), {}, tensor, location)
         return ref
 
     def _lifted(self, tensor: Tensor) -> Ref:
         path, trainable = self.paths.of_tensor(tensor)
-        shape, dtype = _type_of(tensor)
+        shape, dtype = type_of(tensor)
         if path is None and tensor.numel() <= _LARGEST_LITERAL and not tensor.requires_grad:
-            value = _as_literal(tensor)
+            with self.paused():
+                value = as_literal(tensor)
             ref = self.add(Constant(name=self.fresh_name(), shape=shape, dtype=dtype, value=value), "constant", tensor)
             self._lifted_names.add(ref.name)
             return ref
-        path = path or self.paths.add_constant(tensor)
+        location = location_of(user_frame()) if path is None else None
+        with self.paused():
+            path = path or self.paths.add_constant(tensor)
         self.recording.tensors[path] = tensor
-        node = Parameter(name=self.fresh_name(), shape=shape, dtype=dtype, path=path, trainable=trainable)
+        node = Parameter(
+            name=self.fresh_name(), shape=shape, dtype=dtype, path=path, trainable=trainable, location=location
+        )
         ref = self.add(node, path, tensor)
         self._lifted_names.add(ref.name)
         if trainable:
@@ -236,7 +219,7 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         target = None if self._paused else target_name(func)
-        if self._paused or (target is None and not _may_return_tensor(func)):
+        if self._paused or (target is None and not may_return_tensor(func)):
             return func(*args, **kwargs)
         if target is not None and short_name(target) in _METADATA_WORDS and not is_in_place(target):
             result = func(*args, **kwargs)
@@ -249,16 +232,19 @@ class Recorder(TorchFunctionMode):
     def _record_call(
         self, func: Callable[..., Any], target: str | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> Any:
-        node_args, node_kwargs = self.arg(args), self.arg(kwargs)
+        try:
+            node_args, node_kwargs = self.arg(args), self.arg(kwargs)
+        except NotImplementedError:  # such tensors have no memory
+            raise CompileError(refusals.functional_transform(location_of(user_frame()))) from None
         if target is not None and is_in_place(target) and args and isinstance(args[0], Tensor):
             self._remember(args[0])
-        before = _Before(args, kwargs)
+        before = Before(args, kwargs)
         if result is None:
             result = func(*args, **kwargs)
         if target in NO_OPS:
             return result
-        written = before.written()
-        tensors = [leaf for leaf in leaves(_plain(result)) if isinstance(leaf, Tensor)]
+        written = before.written() or unversioned_writes(target, args, kwargs)
+        tensors = [leaf for leaf in leaves(plain(result)) if isinstance(leaf, Tensor)]
         if not tensors and not written:
             self._value_read(target or getattr(func, "__name__", "call"), (node_args, node_kwargs))
             return result
@@ -299,6 +285,8 @@ class Recorder(TorchFunctionMode):
             return
         for index, element in enumerate(result):
             if isinstance(element, Tensor | tuple | list):
+                if isinstance(element, Tensor) and self.values.holds(element):
+                    continue  # an argument, returned as it is
                 if isinstance(element, Tensor) and (seen := self.values.same_memory(element)) and _is_view(ref, self):
                     self.values.bind(element, seen.name)
                     continue
@@ -322,7 +310,7 @@ class Recorder(TorchFunctionMode):
         """A call that wrote into its arguments, as one that returns what it wrote."""
         location = location_of(frame)
         node_args, node_kwargs = node_arguments
-        if target is not None and is_in_place(target) and args and _is_among(args[0], written):
+        if target is not None and is_in_place(target) and args and is_among(args[0], written):
             spelled, node_args = functional(target, node_args)
             ref = self.call(spelled, node_args, node_kwargs, None, location)
             self.retype(args[0])
@@ -331,7 +319,7 @@ class Recorder(TorchFunctionMode):
         node_kwargs = {key: value for key, value in node_kwargs.items() if key not in ("out", "inplace")}
         ref = self.call(target or "", node_args, node_kwargs, None, location, assigned_name(frame))
         outputs = list(result) if isinstance(result, tuple | list) else [result]
-        if not all(_is_among(output, written) for output in outputs):
+        if not all(is_among(output, written) for output in outputs):
             self._hidden_write(ref, target, written, result, frame)
         elif isinstance(result, Tensor):
             self.retype(result)
@@ -351,14 +339,14 @@ class Recorder(TorchFunctionMode):
             lost = self.call("identity", (self.ref(tensor),), {}, None, location)
             self.retype(tensor)
             self.recording.poison[lost.name] = refusals.hidden_write(target or "this call", location)
-            self.written(tensor, lost)
+            self.written(tensor, lost, by_user=False)
         if isinstance(result, Tensor):
             self.values.bind(result, ref.name)
         self._elements(ref, result, frame)
 
     def retype(self, tensor: Tensor) -> None:
         """The node just added has the type of ``tensor``."""
-        shape, dtype = _type_of(tensor)
+        shape, dtype = type_of(tensor)
         self.recording.nodes[-1] = replace(self.recording.nodes[-1], shape=shape, dtype=dtype)
 
     def written(self, tensor: Tensor, ref: Ref, by_user: bool = True) -> None:
@@ -373,6 +361,8 @@ class Recorder(TorchFunctionMode):
             root_name = self._unbound_call(WRITE_VIEW, args, root.tensor)
             if ref.name in self.recording.poison:
                 self.recording.poison[root_name] = self.recording.poison[ref.name]
+            elif root.tensor.dtype != tensor.dtype:
+                self.recording.poison[root_name] = refusals.view_write(location_of(user_frame()))
         self.values.write(tensor, ref.name, root_name)
 
     def _remember(self, tensor: Tensor) -> None:
@@ -384,14 +374,15 @@ class Recorder(TorchFunctionMode):
     def _judge_write(self, tensor: Tensor, root: Alias | None, ref: Ref) -> None:
         location = location_of(user_frame())
         whole = root.tensor if root is not None else tensor
-        if (tensor.requires_grad and not torch.is_grad_enabled()) or (whole.requires_grad and not tensor.requires_grad):
+        carried = carries_gradient(tensor)
+        if (carried and not torch.is_grad_enabled()) or (carries_gradient(whole) and not carried):
             self.recording.poison[ref.name] = refusals.gradient_write(location)
         path, _ = self.paths.of_tensor(whole)
         if path is not None:
             self.recording.state_writes.setdefault(path, refusals.state_write(path, location))
 
     def _unbound_call(self, target: Formula, args: Arg, like: Tensor) -> str:
-        shape, dtype = _type_of(like)
+        shape, dtype = type_of(like)
         node = Call(name=self.fresh_name(), target=target, args=args, shape=shape, dtype=dtype)
         return self.add(node, target.name).name
 
@@ -411,7 +402,7 @@ class Recorder(TorchFunctionMode):
 
     def origin_of(self, node_args: Arg) -> str | None:
         """The random variable or input on which these depend, in words."""
-        return _first_origin(self.recording.origin[n] for n in refs_in(node_args) if n in self.recording.origin)
+        return first_origin(self.recording.origin[n] for n in refs_in(node_args) if n in self.recording.origin)
 
     def _judge(
         self,
@@ -419,7 +410,7 @@ class Recorder(TorchFunctionMode):
         target: str | None,
         name: str,
         arguments: tuple[Any, Arg, Arg],
-        before: _Before,
+        before: Before,
         frame: FrameType | None,
     ) -> None:
         """What makes a node unfit to be kept."""
@@ -430,9 +421,9 @@ class Recorder(TorchFunctionMode):
             refused = refusals.stray_random(name, location)
         elif target is None:
             refused = refusals.unknown_call(name, location)
-        elif strange := [leaf for leaf in leaves(node_arguments) if not _is_literal(leaf)]:
+        elif strange := [leaf for leaf in leaves(node_arguments) if not is_literal(leaf)]:
             refused = refusals.unknown_literal(name, type(strange[0]).__name__, location)
-        elif _in_autocast():
+        elif in_autocast():
             refused = refusals.autocast(location)
         elif value_shaped(target, args) and (origin := self.origin_of(node_arguments)) is not None:
             refused = refusals.value_shape(name, origin, location)
@@ -449,7 +440,7 @@ class Recorder(TorchFunctionMode):
         with self.paused():
             result = apply(*args, **kwargs)
         named = tuple(leaf for leaf in leaves(node_args) if isinstance(leaf, Ref))
-        for tensor in leaves(_plain(result)):
+        for tensor in leaves(plain(result)):
             if isinstance(tensor, Tensor):
                 ref = self.call("identity", named, {}, tensor, location)
                 self.recording.poison[ref.name] = refusals.custom_function(cls.__name__, location)
@@ -465,22 +456,22 @@ class Recorder(TorchFunctionMode):
         location = location_of(frame)
         if is_standard(module):
             node_args, node_kwargs = self.arg(args), self.arg(kwargs)
-            before = _Before((), {})
+            before = Before((), {})
             with self.paused():
                 result = original(module, *args, **kwargs)
             self.recording.modules[path] = module
             hint = assigned_name(frame) or module_hint(path)
-            ref = self.call(f"self.{path}", node_args, node_kwargs, _plain(result), location, hint)
-            self._elements(ref, _plain(result), frame)
+            ref = self.call(f"self.{path}", node_args, node_kwargs, plain(result), location, hint)
+            self._elements(ref, plain(result), frame)
             self._without_gradient(ref, result, frame)
             if before.drew():
                 self.recording.warnings.append(refusals.random_module(path, module, location))
-            if _in_autocast():
+            if in_autocast():
                 self.recording.poison[ref.name] = refusals.autocast(location)
             return result
         start, node_args, node_kwargs = len(self.recording.nodes), self.arg(args), self.arg(kwargs)
         result = original(module, *args, **kwargs)
-        output = self.arg(_plain(result))
+        output = self.arg(plain(result))
         if all(isinstance(leaf, Ref | None) for leaf in leaves(output)) and refs_in(output):
             hints = tuple(assigned_name(frame, i) for i in range(len(result))) if isinstance(result, tuple) else ()
             self.recording.spans.append(
@@ -503,40 +494,6 @@ _METADATA_WORDS = frozenset(word.strip("_") for word in METADATA)
 _FROM_NUMBERS = ("torch.tensor", "torch.as_tensor", "torch.asarray", "torch.from_numpy")
 
 
-class _Before:
-    """What a call may change by the way: its arguments, and the random-number generator."""
-
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor) and not leaf.is_inference()]
-        self._versions = [(tensor, tensor._version, tensor.data_ptr()) for tensor in tensors]
-        self._rng = torch.default_generator.get_state()
-
-    def written(self) -> list[Tensor]:
-        """The arguments that were written."""
-        return [t for t, version, address in self._versions if t._version != version or t.data_ptr() != address]
-
-    def drew(self) -> bool:
-        """Did it draw random numbers?"""
-        return not torch.equal(self._rng, torch.default_generator.get_state())
-
-
-def _is_among(value: Any, tensors: Iterable[Tensor]) -> bool:
-    return any(value is tensor for tensor in tensors)
-
-
-def _in_autocast() -> bool:
-    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
-
-
-def _first_origin(origins: Iterable[str]) -> str | None:
-    """A random variable says more than an input, and that more than a parameter."""
-    return min(origins, key=lambda origin: ("site", "input", "parameter").index(origin.partition(" ")[0]), default=None)
-
-
-def _may_return_tensor(func: Callable[..., Any]) -> bool:
-    return getattr(func, "__name__", "") not in ("_set_grad_enabled", "_assert", "_has_compatible_shallow_copy_type")
-
-
 def _is_view(ref: Ref, recorder: Recorder) -> bool:
     return recorder.recording.hints[ref.name] == "unbind" or _last_target(recorder, ref) in _SEEN_AGAIN
 
@@ -544,33 +501,3 @@ def _is_view(ref: Ref, recorder: Recorder) -> bool:
 def _last_target(recorder: Recorder, ref: Ref) -> str:
     node = recorder.recording.nodes[-1]
     return node.target_name.rpartition(".")[2] if isinstance(node, Call) and node.name == ref.name else ""
-
-
-def _type_of(value: Any) -> tuple[tuple[int, ...] | None, torch.dtype | None]:
-    return (tuple(value.shape), value.dtype) if isinstance(value, Tensor) else (None, None)
-
-
-def module_hint(path: str) -> str:
-    """A name for what the submodule returns: ``encoder`` for ``net.encoder``, ``blocks_0`` for ``blocks.0``."""
-    *above, last = path.split(".")
-    return f"{above[-1]}_{last}" if above and last.isdigit() else last
-
-
-def _plain(result: Any) -> Any:
-    """Named tuples and torch's return types as tuples."""
-    return tuple(result) if isinstance(result, tuple) and not isinstance(result, torch.Size) else result
-
-
-def _as_literal(tensor: Tensor) -> Arg:
-    def frozen(value: Any) -> Any:
-        return tuple(frozen(v) for v in value) if isinstance(value, list) else value
-
-    return frozen(tensor.detach().cpu().tolist())
-
-
-def _is_literal(leaf: Any) -> bool:
-    return isinstance(leaf, (Ref, DeviceOf, *_LITERALS))
-
-
-def _same_device(a: torch.device, b: torch.device) -> bool:
-    return a.type == b.type and (a.index or 0) == (b.index or 0)

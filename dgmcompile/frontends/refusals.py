@@ -53,7 +53,7 @@ def view_write(location: Location | None) -> Diagnostic:
         code="view-write",
         message="a view of this tensor was written in place, and the memory that it shares cannot be followed",
         location=location,
-        help="write x = x.clone() first, or build the tensor out of place (torch.where, torch.cat)",
+        help="write x = x.contiguous().clone() first, or build the tensor out of place (torch.where, torch.cat)",
     )
 
 
@@ -115,6 +115,16 @@ def unknown_call(name: str, location: Location | None) -> Diagnostic:
         message=f"{name} is no public torch function that a graph can name",
         location=location,
         help="use the public torch function that does the same",
+    )
+
+
+def functional_transform(location: Location | None) -> Diagnostic:
+    """Inside ``torch.vmap`` or ``torch.func.grad``, whose tensors are stand-ins."""
+    return Diagnostic(
+        code="functional-transform",
+        message="what torch.vmap or torch.func runs cannot be followed",
+        location=location,
+        help="write it for the whole batch, by torch calls that broadcast",
     )
 
 
@@ -191,4 +201,3 @@ def frozen_mode(mode: str, location: Location | None) -> Diagnostic:
         location=location,
         help="use a submodule that knows its mode (nn.Dropout, not F.dropout), or trace in the mode that you need",
     )
-

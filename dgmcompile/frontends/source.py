@@ -123,10 +123,20 @@ _ONLY_TALK = ("print", "warn", "warning", "info", "debug", "error", "_warn")
 def _assertion_spans(file: str) -> tuple[Span, ...]:
     """Spans of conditions that decide nothing but whether the program complains."""
     return tuple(
-        _span(node.test)
-        for node in _walk(file)
-        if isinstance(node, ast.Assert) or (isinstance(node, ast.If) and _complains(node))
+        _span(node.test) for node in _walk(file) if isinstance(node, ast.Assert | ast.If) and _only_asserts(node)
     )
+
+
+@cache
+def _assertions(file: str) -> frozenset[Span]:
+    """Spans of whole statements that only assert: the jump on a condition that is a call counts as the statement."""
+    return frozenset(
+        _span(node) for node in _walk(file) if isinstance(node, ast.Assert | ast.If) and _only_asserts(node)
+    )
+
+
+def _only_asserts(node: ast.Assert | ast.If) -> bool:
+    return isinstance(node, ast.Assert) or _complains(node)
 
 
 def _complains(node: ast.If) -> bool:
@@ -145,6 +155,8 @@ def only_asserts(frame: FrameType | None) -> bool:
     """Is what the frame evaluates part of an ``assert``, or of an ``if`` that only raises or warns?"""
     if frame is None or (span := span_of(frame)) is None:
         return False
+    if span in _assertions(frame.f_code.co_filename):
+        return True
     start, end = span[:2], span[2:]
     return any(test[:2] <= start and end <= test[2:] for test in _assertion_spans(frame.f_code.co_filename))
 

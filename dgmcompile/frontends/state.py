@@ -24,7 +24,7 @@ class ModuleState:
         self._values = [
             (tensor, tensor.detach().clone())
             for tensor in (*module._buffers.values(), *module._parameters.values())
-            if tensor is not None and not isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+            if tensor is not None and not nn.parameter.is_lazy(tensor)
         ]
 
     def restore(self) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dgmcompile.frontends.calls import module_hint
 from dgmcompile.frontends.merge import renamed
 from dgmcompile.frontends.naming import named
-from dgmcompile.frontends.record import ModuleSpan, module_hint
+from dgmcompile.frontends.recording import ModuleSpan
 from dgmcompile.ir.binding import Binding, Submodule
 from dgmcompile.ir.graph import (
     Argument,

@@ -81,6 +81,9 @@ METADATA = frozenset(
         "__dlpack_device__",
         "is_xla",
         "grad",
+        "_cdata",
+        "_backward_hooks",
+        "_post_accumulate_grad_hooks",
     ]
 )
 """Functions whose result tells nothing of a tensor's values."""
@@ -143,6 +146,16 @@ def functional(target: str, args: Arg) -> tuple[str | Formula, Arg]:
             return "torch.full_like", args
         case _:
             return f"{head}.{_OPERATORS.get(last, last[:-1])}", args
+
+
+def unversioned_writes(target: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The running statistics that a normalisation updates past autograd's version counters."""
+    if target not in ("torch.nn.functional.batch_norm", "torch.nn.functional.instance_norm"):
+        return []
+    if not kwargs.get("training", kwargs.get("use_input_stats", False)):
+        return []
+    found = (*args[1:3], kwargs.get("running_mean"), kwargs.get("running_var"))
+    return [tensor for tensor in found if isinstance(tensor, Tensor)]
 
 
 _VALUE_SHAPED = frozenset(

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
+from dgmcompile.frontends import refusals
 from dgmcompile.frontends.arguments import Arguments, Path, SizeClass
 from dgmcompile.frontends.distributions import ConstructorCalls
-from dgmcompile.frontends.merge import Difference, Sizes, Variation, compare, live, renamed, solve
+from dgmcompile.frontends.merge import Difference, Sizes, Unsolved, Variation, compare, live, renamed, solve
 from dgmcompile.frontends.modules import ModulePaths, is_standard
 from dgmcompile.frontends.naming import named
+from dgmcompile.frontends.polynomials import grid
 from dgmcompile.frontends.pyro import SiteRecorder, with_roles
-from dgmcompile.frontends.record import Recorder, Recording
+from dgmcompile.frontends.record import Recorder
+from dgmcompile.frontends.recording import Recording
 from dgmcompile.frontends.source import is_library
 from dgmcompile.frontends.state import UserState, preserved, seed_everything
 from dgmcompile.frontends.submodules import collapse
 from dgmcompile.ir.binding import Binding, Submodule
-from dgmcompile.ir.graph import Call, Graph, Guard, Input, Node, Ref, refs_in
+from dgmcompile.ir.graph import Call, Graph, Guard, Input, Node, Parameter, Ref, map_names, names_in, refs_in
+from dgmcompile.ir.size import Size
+
+_DENSE = 2
+"""So many sizes at once may enter a polynomial that is no simple one."""
 
 
 def trace(
@@ -89,14 +97,39 @@ class _Program:
         self._record({}, seed=0)  # parameters and lazy modules are initialised by the first run
         base = self._record({}, seed=1)
         _refuse(base)
-        again = self._record({}, seed=2, shuffle=True)
-        _refuse_difference(compare(base.nodes, again.nodes), base)
+        with _other_weights(base):
+            again = self._record({}, seed=2, shuffle=True)
+        _refuse_difference(_compared(base, again), base)
         nodes, sizes, guards = self._with_sizes(base)
-        return self._built(base.recording, with_roles(nodes, targets), sizes, guards)
+        graph = self._built(base.recording, with_roles(nodes, targets), sizes, guards)
+        return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base)))
+
+    def _mode_warnings(self, base: _Run) -> list[Diagnostic]:
+        """What the program would do with its modules in the other mode, if that is something else."""
+        modules = self._paths.modules()
+        if not modules:
+            return []
+        modes = [(module, module.training) for module in modules]
+        try:
+            for module, training in modes:
+                module.training = not training
+            other = self._record({}, seed=1)
+        except CompileError:
+            return []
+        finally:
+            for module, training in modes:
+                module.training = training
+        found = _compared(base, other)
+        if isinstance(found, dict) and not found:
+            return []
+        node = base.nodes[min(index for index, _ in found)] if isinstance(found, dict) else found.node
+        mode = "train" if modes[0][1] else "eval"
+        return [refusals.frozen_mode(mode, node.location if node else None)]
 
     def _record(self, sizes: Mapping[SizeClass, int], seed: int, shuffle: bool = False) -> _Run:
         args, kwargs, leaves = self._arguments.varied(sizes, shuffle)
-        recorder = Recorder(self._paths, self._device)
+        self._paths.begin_recording()
+        recorder = Recorder(self._paths, self._device, self._state.remember_tensor)
         for path, leaf in leaves.items():
             if isinstance(leaf, Tensor):
                 _add_input(recorder, path, leaf)
@@ -108,6 +141,8 @@ class _Program:
         except CompileError:
             raise
         except Exception as error:
+            if recorder.recording.errors:  # what was refused before is why it raises now
+                raise CompileError(*recorder.recording.errors) from error
             raise _program_raised(error) from error
         self._state.remember(self._paths.modules())
         return _Run(recorder.recording, live(recorder.recording))
@@ -116,14 +151,14 @@ class _Program:
 
     def _with_sizes(self, base: _Run) -> tuple[list[Node], list[SizeClass], list[Guard]]:
         """Nodes with symbolic sizes, the classes that these are made of, and guards for the others."""
-        dynamic: dict[SizeClass, Variation] = {}
+        dynamic: dict[SizeClass, Sizes] = {}
         guards = [Guard(path, None, value, "it is a plain Python value") for path, value in self._fixed().items()]
         for size_class in self._arguments.size_classes():
             found = self._varied(base, {size_class: size_class.size + 1})
             if isinstance(found, str):
                 guards += [Guard(path, dim, size_class.size, found) for path, dim in size_class.members]
             elif found:
-                dynamic[size_class] = Variation((), found)
+                dynamic[size_class] = found
         while dynamic:
             classes = list(dynamic)
             solved = self._solved(base, classes, dynamic)
@@ -145,27 +180,36 @@ class _Program:
             return f"the program fails at another size: {error.diagnostics[0].message}"
         if run.recording.errors:
             return "the program is refused at another size"
-        found = compare(base.nodes, run.nodes)
+        found = _compared(base, run)
         if isinstance(found, Difference):
             place = f" ({found.node.location})" if found.node and found.node.location else ""
             return f"the program's structure depends on it{place}"
         return found
 
-    def _solved(self, base: _Run, classes: list[SizeClass], dynamic: dict[SizeClass, Variation]) -> list[Node] | str:
+    def _solved(self, base: _Run, classes: list[SizeClass], dynamic: dict[SizeClass, Sizes]) -> list[Node] | str:
         sizes = tuple(c.size for c in classes)
-        single = {
-            k: Variation(tuple(c.size + (c is classes[k]) for c in classes), dynamic[classes[k]].found)
-            for k in range(len(classes))
-        }
-        other = tuple(2 * size + 3 for size in sizes)
-        joint = self._varied(base, dict(zip(classes, other, strict=True)))
-        if isinstance(joint, str):
-            return joint
+        seen = [Variation(tuple(c.size + (c is varied) for c in classes), found) for varied, found in dynamic.items()]
+        if isinstance(problem := self._extend(seen, base, classes, [tuple(2 * size + 3 for size in sizes)]), str):
+            return problem
         names = [_size_name(c) for c in classes]
-        solved = solve(base.nodes, sizes, single, Variation(other, joint), names)
-        if isinstance(solved, Node):
-            return f"a number in the program depends on it in no simple way ({solved.location})"
+        solved = solve(base.nodes, sizes, seen, names)
+        if isinstance(solved, Unsolved) and 0 < len(solved.classes) <= _DENSE:
+            if isinstance(problem := self._extend(seen, base, classes, grid(sizes, solved.classes)), str):
+                return problem
+            solved = solve(base.nodes, sizes, seen, names, solved.classes)
+        if isinstance(solved, Unsolved):
+            return f"a number in the program depends on it in no simple way ({solved.node.location})"
         return solved
+
+    def _extend(
+        self, seen: list[Variation], base: _Run, classes: list[SizeClass], settings: list[tuple[int, ...]]
+    ) -> str | None:
+        for setting in settings:
+            found = self._varied(base, dict(zip(classes, setting, strict=True)))
+            if isinstance(found, str):
+                return found
+            seen.append(Variation(setting, found))
+        return None
 
     # -- the graph --------------------------------------------------------------------------------------------
 
@@ -181,13 +225,29 @@ class _Program:
         spans = _live_spans(recording, rest)
         collapsed = collapse([*inputs.values(), *sizes, *rest], spans, hints, Binding(tensors, standard))
         names = named(collapsed.nodes, collapsed.hints)
-        used = {n.target[5:] for n in collapsed.nodes if isinstance(n, Call) and n.target_name.startswith("self.")}
+        guards = [*guards, *_equalities(classes, collapsed.nodes)]
+        used = {n.target_name[5:] for n in collapsed.nodes if isinstance(n, Call) and n.target_name.startswith("self.")}
+        guards = [replace(guard, expected=map_names(guard.expected, names.__getitem__)) for guard in guards]
         return Graph(
             _needed(renamed(collapsed.nodes, names.__getitem__)),
             arguments=self._arguments.arguments,
             guards=tuple(guards),
             binding=Binding(tensors, {p: m for p, m in collapsed.modules.items() if p in used}),
         )
+
+
+def _equalities(classes: Sequence[SizeClass], nodes: Sequence[Node]) -> list[Guard]:
+    """What was of one length while recording, and is read, has to be so again."""
+    sized = {name for node in nodes for name in names_in((node.arguments, node.shape or ()))}
+    read = {name for node in nodes for name in refs_in(node.arguments)}
+    inputs = {node.path for node in nodes if isinstance(node, Input) and (node.shape is None or node.name in read)}
+    return [
+        Guard(path, dim, Size.symbol(_size_name(size_class)), "they were of one length when it was recorded")
+        for size_class in classes
+        if _size_name(size_class) in sized
+        for path, dim in size_class.members
+        if (path, dim) != size_class.first and (path in inputs or dim is None)
+    ]
 
 
 def _needed(nodes: list[Node]) -> list[Node]:
@@ -233,6 +293,8 @@ def _device(arguments: Arguments, paths: ModulePaths) -> torch.device:
 
 def _refuse(run: _Run) -> None:
     kept = [run.recording.poison[n.name] for n in run.nodes if n.name in run.recording.poison]
+    read = [n.path for n in run.nodes if isinstance(n, Parameter)]
+    kept += [run.recording.state_writes[path] for path in read if path in run.recording.state_writes]
     if problems := [*run.recording.errors, *kept]:
         raise CompileError(*dict.fromkeys(problems))
     if not any(node.site is not None for node in run.nodes):
@@ -243,6 +305,37 @@ def _refuse(run: _Run) -> None:
                 help="draw its random variables by pyro.sample",
             )
         )
+
+
+@contextmanager
+def _other_weights(run: _Run) -> Iterator[None]:
+    """Other values in every trainable parameter; autograd does not notice (see `Tensor.data`)."""
+    read = [run.recording.tensors[n.path] for n in run.nodes if isinstance(n, Parameter) and n.trainable]
+    held = [(tensor, tensor.detach().clone()) for tensor in read if tensor.is_floating_point()]
+    try:
+        for tensor, value in held:
+            tensor.data.copy_(0.9 * value + 0.01)
+        yield
+    finally:
+        for tensor, value in held:
+            tensor.data.copy_(value)
+
+
+def _compared(base: _Run, other: _Run) -> Sizes | Difference:
+    """As `compare`; a tensor that the program does not own and that is another one counts as a difference."""
+    found = compare(base.nodes, other.nodes)
+    if isinstance(found, Difference):
+        return found
+    for node, again in zip(base.nodes, other.nodes, strict=True):
+        if isinstance(node, Parameter) and isinstance(again, Parameter) and not node.trainable:
+            one, two = base.recording.tensors[node.path], other.recording.tensors[again.path]
+            if one is not two and not _equal(one, two):
+                return Difference(node, "a tensor has other values")
+    return found
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and bool(((one == two) | ((one != one) & (two != two))).all())
 
 
 def _refuse_difference(found: Sizes | Difference, base: _Run) -> None:

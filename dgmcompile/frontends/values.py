@@ -8,11 +8,18 @@ import torch
 from torch import Tensor
 
 Geometry = tuple[int, tuple[int, ...], tuple[int, ...], torch.dtype, bool]
+"""Offset, shape, strides, dtype, and whether gradients pass."""
 
 
 def geometry(tensor: Tensor) -> Geometry:
     """The part of its storage that a tensor shows, and whether gradients pass through it."""
-    return tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype, tensor.requires_grad
+    shape, stride = tuple(tensor.shape), tuple(tensor.stride())
+    return int(tensor.storage_offset()), shape, stride, tensor.dtype, carries_gradient(tensor)
+
+
+def carries_gradient(tensor: Tensor) -> bool:
+    """Do gradients pass through it? A view that was taken under ``no_grad`` only says so."""
+    return tensor.requires_grad and (tensor.grad_fn is not None or not tensor._is_view())
 
 
 @dataclass
@@ -94,6 +101,11 @@ class Values:
         if (alias := self._by_id.get(id(tensor))) is not None:
             return alias
         return self.same_memory(tensor)
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Is the value of this very tensor known?"""
+        alias = self._by_id.get(id(tensor))
+        return alias is not None and self.is_current(alias)
 
     def same_memory(self, tensor: Tensor) -> Alias | None:
         """A current alias of exactly the same memory."""

@@ -23,8 +23,9 @@ def copied(x: Tensor, source: Tensor) -> Tensor:
 
 
 def write_view(x: Tensor, value: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> Tensor:
-    """``x`` where the view of this geometry is overwritten."""
-    return torch.as_strided_scatter(x.contiguous(), value, size, stride, offset)
+    """``x`` where the view of this geometry is overwritten (the gradient of as_strided_scatter is wrong)."""
+    place = torch.arange(x.numel(), device=x.device).as_strided(size, stride, offset)
+    return x.reshape(-1).scatter(0, place.reshape(-1), value.to(x.dtype).expand(size).reshape(-1)).reshape(x.shape)
 
 
 def read_view(x: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> Tensor:

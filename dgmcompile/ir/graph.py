@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self, cast
 import networkx as nx
 import torch
 
-from dgmcompile.diagnostics import InternalError, Location
+from dgmcompile.diagnostics import Diagnostic, InternalError, Location
 from dgmcompile.ir.binding import Binding
 from dgmcompile.ir.size import Size
 
@@ -258,9 +258,10 @@ class Graph:
         binding: the live tensors and submodules behind parameters and submodule calls; no part of
             the text form or of equality.
         history: what the passes did so far; no part of them either.
+        warnings: what the user should know of the program; no part of them either.
     """
 
-    _FIELDS: ClassVar[tuple[str, ...]] = ("name", "outputs", "arguments", "guards", "binding", "history")
+    _FIELDS: ClassVar[tuple[str, ...]] = ("name", "outputs", "arguments", "guards", "binding", "history", "warnings")
 
     def __init__(
         self,
@@ -272,6 +273,7 @@ class Graph:
         guards: tuple[Guard, ...] = (),
         binding: Binding | None = None,
         history: tuple[Decision, ...] = (),
+        warnings: tuple[Diagnostic, ...] = (),
     ) -> None:
         nodes = tuple(nodes)
         self.name = name
@@ -279,6 +281,7 @@ class Graph:
         self.guards = guards
         self.binding = binding or Binding()
         self.history = history
+        self.warnings = warnings
         self._nodes = {node.name: node for node in nodes}
         if len(self._nodes) != len(nodes):
             raise InternalError("two nodes of one name", "\n".join(node.name for node in nodes))

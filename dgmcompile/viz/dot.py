@@ -70,7 +70,8 @@ def dot_of(graph: Graph, *, detail: Detail = "variables", title: str | None = No
 
     Args:
         graph: any graph, a teacher-student pair included.
-        detail: ``variables`` (inputs, noises, latents, targets; loss terms) or ``calls`` (every node).
+        detail: ``variables`` (inputs, noises, latents, targets; loss terms), ``random`` (of these, what is
+            still random) or ``calls`` (every node).
         title: printed above the picture.
         parameters: draw the parameters with the variables as well.
     """

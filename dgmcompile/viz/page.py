@@ -70,13 +70,15 @@ _COLUMN_POINTS = 750
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def page_of(graphs: Mapping[str, Graph], title: str, *, detail: Detail = "variables") -> str:
+def page_of(graphs: Mapping[str, Graph], title: str, *, details: Mapping[str, Detail] | None = None) -> str:
     """One HTML page with the pictures of ``graphs`` side by side.
 
     Each stands under its heading (the key), with how many nodes it has and its text. A legend names
-    the roles that occur. Light and dark follow the reader's system.
+    the roles that occur. Light and dark follow the reader's system. ``details`` says by heading what a
+    picture shows (see `picture_of`); by default the variables.
     """
-    pictures = {heading: picture_of(graph, detail=detail) for heading, graph in graphs.items()}
+    wanted = details or {}
+    pictures = {heading: picture_of(g, detail=wanted.get(heading, "variables")) for heading, g in graphs.items()}
     roles: set[BoxRole] = {role for picture in pictures.values() for role in picture.roles}
     sections = "\n".join(_section(heading, graphs[heading], picture) for heading, picture in pictures.items())
     legend = f'<div class="legend">{svg_of_dot(dot_of_legend(roles))}</div>' if roles else ""
@@ -116,7 +118,8 @@ def _section(heading: str, graph: Graph, picture: Picture) -> str:
 def _counts(graph: Graph, picture: Picture) -> str:
     counts = picture.roles
     parts = [f"{counts[role]} {_PLURALS[role][counts[role] != 1]}" for role in ROLE_STYLES if counts[role]]
-    return ", ".join([*parts, f"{len(graph)} {'node' if len(graph) == 1 else 'nodes'} in all"])
+    words = ", ".join([*parts, f"{len(graph)} {'node' if len(graph) == 1 else 'nodes'} in all"])
+    return f"{words}; {picture.implied} arrows that longer paths imply are not drawn" if picture.implied else words
 
 
 def _text(graph: Graph) -> str:

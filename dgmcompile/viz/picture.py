@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from itertools import groupby
+from typing import Literal, get_args
 
 from dgmcompile.diagnostics import Location
 from dgmcompile.ir.graph import (
@@ -29,7 +30,7 @@ from dgmcompile.ir.graph import (
 from dgmcompile.ir.size import Size
 from dgmcompile.viz.plates import outermost_first, plate_of_size, plates_by_node, plates_in
 
-Detail = Literal["variables", "calls"]
+Detail = Literal["random", "variables", "calls"]
 BoxRole = Literal[
     "input",
     "noise",
@@ -84,11 +85,15 @@ class Arrow:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Boxes in the order of the program; ``plate_labels`` has the text of every plate."""
+    """Boxes in the order of the program; ``plate_labels`` has the text of every plate.
+
+    Of more than `MOST_ARROWS` those are left out that a longer path implies; ``implied`` counts them.
+    """
 
     boxes: tuple[Box, ...]
     arrows: tuple[Arrow, ...]
     plate_labels: dict[Plate, str]
+    implied: int = 0
 
     @property
     def roles(self) -> Counter[BoxRole]:
@@ -96,30 +101,52 @@ class Picture:
         return Counter(box.role for box in self.boxes)
 
 
+MOST_ARROWS = 600
+"""A recurrence in which each step reads all the earlier ones has thousands: no picture, and no layout in time."""
+
+
 def picture_of(graph: Graph, *, detail: Detail = "variables", parameters: bool = False) -> Picture:
     """What to draw of ``graph``.
 
     ``variables`` shows the nodes and edges of `Graph.variables`, with the loss terms of a pair;
-    ``calls`` shows every node. ``parameters`` adds the parameters to the first.
+    ``random`` leaves out those whose value is a call, so that of a compact graph each target stands
+    as p(y_j | y_<j, e, x); ``calls`` shows every node. ``parameters`` adds the parameters to the first two.
     """
-    if detail not in ("variables", "calls"):
-        raise ValueError(f"detail is 'variables' or 'calls', not {detail!r}")
+    if detail not in get_args(Detail):
+        raise ValueError(f"detail is one of {', '.join(get_args(Detail))}, not {detail!r}")
     results = _results(graph)
 
     def shown(node: Node) -> bool:
         if detail == "calls" or node.name in results:
             return True
+        if detail == "random" and isinstance(node, Call):
+            return False
         return variable_kind(node) is not None or (parameters and isinstance(node, Parameter))
 
     describe = _Describe(graph, results, detail)
     plates = plates_by_node(graph)
     nodes = [node for node in graph if shown(node)]
     nested = outermost_first(plates[node.name] for node in nodes)
+    arrows = tuple(_arrows(graph, shown))
+    drawn = arrows if len(arrows) <= MOST_ARROWS else _without_implied(arrows)
     return Picture(
         tuple(describe.box(node, nested(plates[node.name])) for node in nodes),
-        tuple(_arrows(graph, shown)),
+        drawn,
         {plate: describe.plate(plate) for plate in describe.plates},
+        len(arrows) - len(drawn),
     )
+
+
+def _without_implied(arrows: tuple[Arrow, ...]) -> tuple[Arrow, ...]:
+    """Without those from a box to one that a longer path leads to; arrows come in the order of their heads."""
+    above: dict[str, set[str]] = {}
+    drawn: list[Arrow] = []
+    for head, group in groupby(arrows, lambda arrow: arrow.head):
+        into = list(group)
+        implied = set[str]().union(*(above.get(arrow.tail, set()) for arrow in into))
+        above[head] = implied.union(arrow.tail for arrow in into)
+        drawn += [arrow for arrow in into if arrow.tail not in implied]
+    return tuple(drawn)
 
 
 def _results(graph: Graph) -> set[str]:

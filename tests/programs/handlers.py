@@ -23,9 +23,9 @@ def _inner(size: int) -> Tensor:
     return pyro.sample("b", dist.Normal(a.sum(), 1.0))
 
 
-def conditioned(x: Tensor) -> None:
+def conditioned(x: Tensor, b: Tensor) -> None:
     """A program that conditions a part of itself: the value is data, and sampled."""
-    b = poutine.condition(_inner, data={"b": x[0]})(2)
+    b = poutine.condition(_inner, data={"b": b})(2)
     with pyro.plate("data", len(x)):
         pyro.sample("x", dist.Normal(b, 1.0), obs=x)
 
@@ -85,9 +85,9 @@ PROGRAMS = (
     Program(
         deterministic_sites,
         (values(4),),
-        edges=edges("raw -> scale", "loc -> shifted", "x -> shifted", "shifted -> x_1", "scale -> x_1"),
+        edges=edges("raw -> scale", "loc -> shifted", "x_1 -> shifted", "shifted -> x", "scale -> x"),
     ),
-    Program(conditioned, (values(4),)),
+    Program(conditioned, (values(4), torch.tensor(0.5))),
     Program(done, (values(4),)),
     Program(blocked, (values(4),)),
     Program(scoped, (values(4),)),

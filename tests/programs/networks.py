@@ -254,10 +254,10 @@ def _closure_net() -> Program:
 
 
 PROGRAMS = (
-    Program(seeded(VAE).model, (values(4, 3),), name="VAE.model", edges=edges("z -> x_1")),
+    Program(seeded(VAE).model, (values(4, 3),), name="VAE.model", edges=edges("z -> x")),
     Program(seeded(VAE).guide, (values(4, 3),), name="VAE.guide", targets="all", edges=edges("x -> z")),
     Program(Sequential(), (bits(4, 3),)),
-    Program(Residual(), (values(4, 3),), edges=edges("z -> y", "y -> x_1")),
+    Program(Residual(), (values(4, 3),), edges=edges("z -> y", "y -> x")),
     Program(SharedAtTwoShapes(), (values(4, 2),)),
     Program(Normalised(), (values(4, 2),)),
     Program(Convolutional(), (bits(3, 1, 4, 4),)),

@@ -44,8 +44,8 @@ def sequential_plate(y: Tensor) -> None:
 
 def plate_without_size(y: Tensor) -> None:
     mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
-    with pyro.plate("data", subsample=y):
-        pyro.sample("y", dist.Normal(mean, 1.0), obs=y)
+    with pyro.plate("data"):
+        pyro.sample("y", dist.Normal(mean.expand(len(y)), 1.0), obs=y)
 
 
 def subsampled(y: Tensor) -> None:
@@ -145,19 +145,19 @@ PROGRAMS = (
     Program(
         regression,
         (values(5), values(5, seed=1)),
-        edges=edges("slope -> y", "intercept -> y", "noise -> y", "x -> y_1"),
+        edges=edges("slope -> y", "intercept -> y", "noise -> y", "x -> y"),
     ),
     Program(nested_plates, (values(3, 4),), edges=edges("row_effect -> cell", "column_effect -> cell")),
-    Program(plate_of_a_stack, (values(3, 4),), edges=edges("level -> image_1")),
-    Program(sequential_plate, (values(3),), other_size=False),
+    Program(plate_of_a_stack, (values(3, 4),), edges=edges("level -> image")),
+    Program(sequential_plate, (values(3),)),
     Program(plate_without_size, (values(5),)),
     Program(subsampled, (values(4),)),
-    Program(mini_batch, (values(7),)),
+    Program(mini_batch, (values(7),), other_size=False),
     Program(masked_sequence, (values(4, 3), torch.tensor([3, 1, 2, 3]))),
     Program(masked_by_value, (values(5), bits(5))),
     Program(two_masks, (values(5), bits(5), bits(5, seed=2))),
     Program(switched_off, (values(4),)),
-    Program(annealed, (values(3), torch.tensor(0.2)), edges=edges("weight -> z", "z -> x_1")),
+    Program(annealed, (values(3), torch.tensor(0.2)), edges=edges("weight -> z", "z -> x")),
     Program(scaled_twice, (values(5),)),
     Program(expanded, (values(4, 3),)),
     Program(expanded_by, (values(4, 3),)),

@@ -13,7 +13,7 @@ def arithmetic(x: Tensor) -> None:
     z = pyro.sample("z", dist.Normal(torch.zeros(2 * n + 1), 1.0).to_event(1))
     w = pyro.sample("w", dist.Normal(torch.zeros(n - 1, n * d), 1.0).to_event(2))
     with pyro.plate("data", n):
-        loc = z[:n] + z[n : 2 * n] + w.view(-1)[: n] + w.sum()
+        loc = z[:n] + z[n : 2 * n] + w.view(-1)[:n] + w.sum()
         pyro.sample("x", dist.Normal(loc.unsqueeze(-1).expand(n, d), 1.0).to_event(1), obs=x)
 
 

@@ -78,7 +78,7 @@ def test_no_id_stands_twice(text):
 
 
 def test_every_colour_has_a_dark_partner(text, vae, pair):
-    text += page_of({"a": vae, "b": pair}, "calls", detail="calls")
+    text += page_of({"a": vae, "b": pair}, "calls", details={"a": "calls", "b": "calls"})
     text += rendering.svg_of_dot(dot.dot_of_legend(dot.ROLE_STYLES))
     colours = set(re.findall(r'(?:fill|stroke)="([^"]+)"', text.replace("{", "")))
     assert len(colours) > 10

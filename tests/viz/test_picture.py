@@ -71,7 +71,7 @@ def test_what_is_read_for_its_shape_alone_is_no_arrow(semi):
 
 
 def test_unknown_detail(vae):
-    with pytest.raises(ValueError, match="'variables' or 'calls'"):
+    with pytest.raises(ValueError, match="random, variables, calls, not 'everything'"):
         picture_of(vae, detail="everything")
 
 
@@ -197,3 +197,26 @@ def test_a_size_of_two_plates_is_called_by_what_it_is():
     )
     assert boxes(graph)["a"].caption == "Normal [n]"
     assert set(picture_of(graph).plate_labels.values()) == {"rows  n", "columns  n"}
+
+
+def test_of_very_many_arrows_those_that_longer_paths_imply_are_left_out(monkeypatch):
+    chain = [Sample(name="a", family="Normal", params={}, shape=(), site=Site("a", "latent", "Normal"))]
+    for name in "bcd":
+        params = {"loc": Ref(chain[-1].name), "scale": Ref(chain[0].name)}
+        chain.append(Sample(name=name, family="Normal", params=params, shape=(), site=Site(name, "latent", "Normal")))
+    whole = picture_of(Graph(chain))
+    assert [(arrow.tail, arrow.head) for arrow in whole.arrows] == [
+        ("a", "b"), ("b", "c"), ("a", "c"), ("c", "d"), ("a", "d")
+    ]  # fmt: skip
+    assert whole.implied == 0
+    monkeypatch.setattr("dgmcompile.viz.picture.MOST_ARROWS", 4)
+    reduced = picture_of(Graph(chain))
+    assert [(arrow.tail, arrow.head) for arrow in reduced.arrows] == [("a", "b"), ("b", "c"), ("c", "d")]
+    assert reduced.implied == 2
+
+
+def test_random_shows_targets_given_noise_and_inputs(semi):
+    shown = boxes(semi, detail="random")
+    assert "z" not in shown and "w" not in shown
+    assert {"x", "w_noise", "z_noise", "y"} <= set(shown)
+    assert {("w_noise", "y"), ("z_noise", "y")} <= arrows(semi, detail="random")

@@ -29,6 +29,7 @@ __all__ = [
     "ESTIMATORS",
     "LOG_PROBS",
     "NAMES",
+    "ZERO_AT_EQUALITY",
     "Divergence",
     "Estimator",
     "Term",
@@ -47,6 +48,9 @@ CLOSED_FORMS: Mapping[str, Mapping[tuple[str, str], Divergence]] = {
 
 NAMES = tuple(CLOSED_FORMS)
 DEFAULT = "kl"
+
+ZERO_AT_EQUALITY = frozenset({"kl", "reverse_kl", "js", "wasserstein2"})
+"""Divergences of which nothing is left where both laws are one; a cross-entropy is then the entropy."""
 
 BIJECTION_INVARIANT = frozenset({"kl", "reverse_kl", "js"})
 """Divergences that one bijection applied to both sides leaves as they are.

@@ -1,7 +1,7 @@
 """Closed forms of KL(p || q), in nats: p is the teacher's distribution, q the student's.
 
 Written as sums of terms that are at least 0 and vanish at p = q, so that equal parameters give 0 and
-rounding does not turn the result negative.
+rounding does not turn the result negative (coins alone may fall below 0 by a rounding error).
 """
 
 from __future__ import annotations
@@ -143,9 +143,23 @@ def kl_low_rank_multivariate_normal(
 
 
 def kl_bernoulli(p_logits: Tensor, q_logits: Tensor) -> Tensor:
-    """KL(p || q) of coins; logits may be infinite."""
+    """KL(p || q) of coins, as cross-entropy less entropy: few calls, of which q's gradient passes three.
+
+    Logits may be infinite, where the cross-entropy is inf - inf; rounding may leave it just below 0.
+    """
     p_logits, q_logits = as_tensors(p_logits, q_logits)
-    return relative_entropy(bernoulli_log_probs(p_logits), bernoulli_log_probs(q_logits))
+    if p_logits.shape != q_logits.shape:
+        p_logits, q_logits = expand_like(p_logits, q_logits), expand_like(q_logits, p_logits)
+    p = torch.sigmoid(p_logits)
+    entropy = F.binary_cross_entropy_with_logits(p_logits.clamp(-1e3, 1e3), p, reduction="none")
+    gap = F.binary_cross_entropy_with_logits(q_logits, p, reduction="none") - entropy
+    return torch.where(q_logits.isinf(), torch.where(p_logits == q_logits, 0.0, math.inf), gap)
+
+
+def reverse_kl_bernoulli(p_logits: Tensor, q_logits: Tensor) -> Tensor:
+    """KL(q || p) of coins; the gradient of q passes its probabilities too."""
+    p_logits, q_logits = as_tensors(p_logits, q_logits)
+    return relative_entropy(bernoulli_log_probs(q_logits), bernoulli_log_probs(p_logits))
 
 
 def kl_geometric(p_logits: Tensor, q_logits: Tensor) -> Tensor:
@@ -163,7 +177,8 @@ def kl_binomial(p_total_count: Tensor, p_logits: Tensor, q_total_count: Tensor, 
     """
     p_logits, q_logits, p_total_count, q_total_count = as_tensors(p_logits, q_logits, p_total_count, q_total_count)
     otherwise = torch.where(p_total_count > q_total_count, math.inf, math.nan)
-    same_total = weigh(p_total_count, kl_bernoulli(p_logits, q_logits))
+    one_trial = relative_entropy(bernoulli_log_probs(p_logits), bernoulli_log_probs(q_logits))
+    same_total = weigh(p_total_count, one_trial)
     return torch.where(p_total_count == q_total_count, same_total, otherwise)
 
 
@@ -203,5 +218,6 @@ KL: Mapping[tuple[str, str], Divergence] = {
 }
 
 REVERSE_KL: Mapping[tuple[str, str], Divergence] = {
-    (teacher, student): replace(entry, exchanged=True) for (student, teacher), entry in KL.items()
+    **{(teacher, student): replace(entry, exchanged=True) for (student, teacher), entry in KL.items()},
+    ("Bernoulli", "Bernoulli"): Divergence(Formula.of(reverse_kl_bernoulli), "the defining sum"),
 }

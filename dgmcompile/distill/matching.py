@@ -1,0 +1,327 @@
+"""Which site, argument and size of the student stands for which of the teacher's, and what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from dgmcompile.diagnostics import CompileError, Diagnostic, Location
+from dgmcompile.ir.graph import Arg, Call, Graph, Guard, Input, Node, Noise, Ref, Sample, is_size, map_arg
+from dgmcompile.ir.size import Size
+from dgmcompile.passes.auxiliary import auxiliary
+from dgmcompile.passes.canonicalize import canonicalize
+
+Method = Literal["surrogate", "local", "marginalised"]
+Match = Mapping[str, str | None]
+Row = tuple[str, str, str]
+
+TEACHER, STUDENT = "teacher.", "student."
+
+_COUNTED_BY_PARAMETER = frozenset({"Categorical", "OneHotCategorical"})
+"""Families whose value does not show how many values there are."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One model: its laws by site, in canonical parameters, and its graph with every site as noise and a call."""
+
+    laws: Mapping[str, Sample]
+    graph: Graph
+
+    @classmethod
+    def of(cls, graph: Graph) -> Side:
+        """
+        Errors:
+            `CompileError` ``pair-form`` where a latent is no random variable any more; those of `auxiliary`.
+        """
+        if rewritten := [node for node in graph if _is_rewritten(node)]:
+            raise CompileError(_no_traced_graph(graph, rewritten[0]))
+        drawn = graph.evolve(replace(node, kept=False) if isinstance(node, Sample) else node for node in graph)
+        canonical = canonicalize(drawn)
+        laws = {sample.site.name: sample for sample in canonical.samples if sample.site}
+        return cls(laws, auxiliary(canonical))
+
+    def role(self, site: str) -> str:
+        """``latent`` or ``target``."""
+        found = self.laws[site].site
+        assert found is not None
+        return found.role
+
+    def noises(self, site: str) -> tuple[Noise, ...]:
+        """The noise that the site is made from, in the order that its formula takes it."""
+        made: list[Noise] = []
+        todo = [self.laws[site].name]
+        own = set(self.laws[site].inputs)
+        while todo:
+            for name in self.graph[todo.pop()].inputs:
+                node = self.graph[name]
+                if isinstance(node, Noise):
+                    made.append(node)
+                elif name not in own and isinstance(node, Call) and node.site is None and not is_size(node):
+                    todo.append(name)
+        return tuple(dict.fromkeys(made))
+
+    def targets_before(self, site: str) -> set[str]:
+        """The targets on which the law of ``site`` depends, through any number of latents and calls."""
+        names = {law.name: name for name, law in self.laws.items() if self.role(name) == "target"}
+        return {names[name] for name in self.graph.ancestors(self.laws[site].inputs) if name in names}
+
+
+def _is_rewritten(node: Node) -> bool:
+    return node.site is not None and node.site.role != "deterministic" and not isinstance(node, Sample)
+
+
+def _no_traced_graph(graph: Graph, node: Node) -> Diagnostic:
+    return Diagnostic(
+        code="pair-form",
+        message=f"site {node.site.name if node.site else node.name!r} of {graph.name!r} is no random variable any more",
+        location=node.location,
+        notes=("a pair is made of traced graphs: it rewrites both models itself, on the same noise",),
+        help="pass what dgm.trace returned, or the programs themselves",
+    )
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The two models side by side.
+
+    Args:
+        sites: teacher's site -> student's site.
+        arguments: student's argument -> teacher's.
+        shared: student's input or size node -> the teacher's of the same meaning.
+        fixed: size node (of the teacher, or the student's own) -> the number that a guard of either model holds it to.
+    """
+
+    teacher: Side
+    student: Side
+    sites: Mapping[str, str]
+    arguments: Mapping[str, str]
+    shared: Mapping[str, str]
+    fixed: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    @classmethod
+    def of(cls, teacher: Side, student: Side, match: Match) -> Matching:
+        """
+        Errors:
+            `CompileError` ``pair-mismatch`` for names in ``match`` that are none, or that stand there twice.
+        """
+        arguments = _arguments(teacher.graph, student.graph)
+        found = cls(teacher, student, _sites(teacher, student, match), arguments, {})
+        found = replace(found, shared=_shared(found))
+        return replace(found, fixed=dict(_fixed(found)))
+
+    def guards(self) -> tuple[Guard, ...]:
+        """What both models take as fixed, in the teacher's arguments."""
+        theirs = (replace(g, path=self.on_teachers_arguments(g.path)) for g in self.student.graph.guards)
+        return tuple(dict.fromkeys((*self.teacher.graph.guards, *theirs)))
+
+    def on_teachers_arguments(self, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        """The same leaf of the arguments, as the teacher calls it."""
+        return (self.arguments.get(str(path[0]), path[0]), *path[1:]) if path else path
+
+    def ours(self, arg: Arg) -> Arg:
+        """An argument or shape of the teacher's, to be compared: fixed sizes are numbers."""
+        return map_arg(arg, self.with_fixed_sizes)
+
+    def theirs(self, arg: Arg) -> Arg:
+        """An argument or shape of the student's, to be compared: by the teacher's names."""
+
+        def leaf(value: Any) -> Any:
+            return self.with_fixed_sizes(value.rename(self._size) if isinstance(value, Size) else value)
+
+        return map_arg(arg, leaf)
+
+    def with_fixed_sizes(self, leaf: Any) -> Any:
+        """A leaf of an argument, its sizes by the pair's names, where guards know their numbers."""
+        if isinstance(leaf, Ref):
+            return self.fixed.get(leaf.name, leaf)
+        return leaf.substitute(self.fixed) if isinstance(leaf, Size) else leaf
+
+    def _size(self, name: str) -> str:
+        return self.shared.get(name, STUDENT + name)
+
+    def signature(self, site: str) -> list[Any]:
+        """Law, shape and dtype of each noise that the teacher's site is made from."""
+        return [(n.law, self.ours(n.shape), n.dtype) for n in self.teacher.noises(site)]
+
+    def student_signature(self, site: str) -> list[Any]:
+        """The same of the student's site, by the teacher's sizes."""
+        return [(n.law, self.theirs(n.shape), n.dtype) for n in self.student.noises(site)]
+
+
+def _sites(teacher: Side, student: Side, match: Match) -> dict[str, str]:
+    named = [b for b in match.values() if b is not None]
+    rows: list[Row] = [(repr(a), "no such site", "") for a in match if a not in teacher.laws]
+    rows += [(repr(b), "", "no such site") for b in dict.fromkeys(named) if b not in student.laws]
+    rows += [(repr(b), "", "matched twice") for b in dict.fromkeys(named) if named.count(b) > 1]
+    if rows:
+        raise mismatch(rows, None)
+    wanted = {a: b for a in teacher.laws if (b := match.get(a, a)) is not None}
+    return {a: b for a, b in wanted.items() if b in student.laws and (a in match or b not in named)}
+
+
+def _arguments(teacher: Graph, student: Graph) -> dict[str, str]:
+    """By name where the student has no name of its own, else by position."""
+    ours, theirs = [a.name for a in teacher.arguments], [a.name for a in student.arguments]
+    if set(theirs) <= set(ours) or set(ours) <= set(theirs):
+        return {name: name for name in theirs if name in ours}
+    return dict(zip(theirs, ours, strict=False))
+
+
+def _shared(found: Matching) -> dict[str, str]:
+    left, right = found.teacher.graph, found.student.graph
+    inputs = {node.path: node.name for node in left if isinstance(node, Input)}
+    shared: dict[str, str] = {}
+    for node in right:
+        if isinstance(node, Input) and str(node.path[0]) in found.arguments:
+            path = found.on_teachers_arguments(node.path)
+            if path in inputs:
+                shared[node.name] = inputs[path]
+    sizes = {node.args: node.name for node in left if isinstance(node, Call) and node.target == "size"}
+    for node in right:
+        if isinstance(node, Call) and node.target == "size":
+            args = (Ref(shared.get(node.args[0].name, "")), *node.args[1:])
+            if args in sizes:
+                shared[node.name] = sizes[args]
+    return shared
+
+
+def _fixed(found: Matching) -> Iterator[tuple[str, int]]:
+    known = {(g.path, g.dim): g.expected for g in found.guards() if type(g.expected) is int}
+    for graph, names in ((found.teacher.graph, dict[str, str]()), (found.student.graph, found.shared)):
+        for node in graph:
+            if is_size(node) and (place := _measured(node, graph)) is not None:
+                path = found.on_teachers_arguments(place[0]) if names else place[0]
+                if (path, place[1]) in known:
+                    name = names.get(node.name, STUDENT + node.name) if names else node.name
+                    yield name, known[path, place[1]]
+
+
+def _measured(node: Node, graph: Graph) -> tuple[tuple[str | int, ...], int | None] | None:
+    """The argument and its dim that a size node measures."""
+    match node:
+        case Input():
+            return node.path, None
+        case Call(args=(Ref(name), int(dim))) if isinstance(source := graph[name], Input):
+            return source.path, dim
+        case _:
+            return None
+
+
+# what does not fit
+
+
+def refuse_mismatches(matching: Matching, method: Method) -> None:
+    """
+    Errors:
+        `CompileError` ``pair-mismatch``, with a row for each site and argument that does not fit.
+    """
+    rows = [
+        *_other_arguments(matching),
+        *_lone_targets(matching),
+        *_other_laws(matching, method),
+        *_other_order(matching),
+    ]
+    if rows:
+        first = next((law.location for law in matching.student.laws.values()), None)
+        raise mismatch(rows, first)
+
+
+def mismatch(rows: list[Row], location: Location | None) -> CompileError:
+    """The refusal of a pair, as a table with a column for each model."""
+    return CompileError(
+        Diagnostic(
+            code="pair-mismatch",
+            message="teacher and student do not fit together",
+            location=location,
+            notes=tuple(_table([("site", "teacher", "student"), *rows])),
+            help="give both the same targets and shapes; match={'z': 'h'} (--match z=h) pairs sites of other names, "
+            "match={'z': None} (--match z=) leaves one unmatched",
+        )
+    )
+
+
+def _table(rows: list[Row]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    for name, ours, theirs in rows:
+        yield f"{name:{widths[0]}} | {ours:{widths[1]}} | {theirs}".rstrip()
+
+
+def _other_arguments(matching: Matching) -> Iterator[Row]:
+    for node in matching.student.graph:
+        if isinstance(node, Input) and node.name not in matching.shared:
+            kind = "number" if is_size(node) else "tensor " + _shape(node.shape)
+            yield f"argument {'.'.join(map(str, node.path))!r}", "none", kind
+
+
+def _lone_targets(matching: Matching) -> Iterator[Row]:
+    for a, law in matching.teacher.laws.items():
+        if a not in matching.sites and matching.teacher.role(a) == "target":
+            yield repr(a), _law(law, matching.ours), "none"
+    for b, law in matching.student.laws.items():
+        if b not in matching.sites.values() and matching.student.role(b) == "target":
+            yield repr(b), "none", _law(law, matching.theirs)
+
+
+def _other_laws(matching: Matching, method: Method) -> Iterator[Row]:
+    for a, b in matching.sites.items():
+        p, q = matching.teacher.laws[a], matching.student.laws[b]
+        name = repr(a) if a == b else f"{a!r} = {b!r}"
+        roles = matching.teacher.role(a), matching.student.role(b)
+        ours, theirs = _law(p, matching.ours), _law(q, matching.theirs)
+        if roles[0] != roles[1]:
+            yield name, f"{roles[0]} {ours}", f"{roles[1]} {theirs}"
+        elif ours.split(" ", 1)[1] != theirs.split(" ", 1)[1]:
+            yield name, ours, theirs
+        elif _values(p, q) is not None:
+            yield name, f"{ours}, {_values(p, p)}", f"{theirs}, {_values(p, q)}"
+        elif _other_noise(matching, a, b, method):
+            signatures = matching.signature(a), matching.student_signature(b)
+            yield name, f"{ours} from {_noises(signatures[0])}", f"{theirs} from {_noises(signatures[1])}"
+
+
+def _other_noise(matching: Matching, a: str, b: str, method: Method) -> bool:
+    """Does the student need noise that is not the teacher's? A target and a bound latent need none."""
+    p, q = matching.teacher.laws[a], matching.student.laws[b]
+    differs = matching.signature(a) != matching.student_signature(b)
+    if p.family == q.family and p.family in _COUNTED_BY_PARAMETER:
+        return differs
+    return differs and method == "surrogate" and matching.teacher.role(a) == "latent"
+
+
+def _values(p: Sample, q: Sample) -> str | None:
+    """How many trials ``q`` counts, where that is known and not what ``p`` counts."""
+    counts = [law.params.get("total_count") for law in (p, q)]
+    known = p.family == q.family == "Binomial" and all(isinstance(c, int | float) for c in counts)
+    return f"{counts[1]:g} trials" if known and (counts[0] != counts[1] or p is q) else None
+
+
+def _other_order(matching: Matching) -> Iterator[Row]:
+    """A chain rule is compared term by term: both models must be able to draw the targets in one order."""
+    own = {b: a for a, b in matching.sites.items()}
+    ours = {a: matching.teacher.targets_before(a) for a in matching.sites if matching.teacher.role(a) == "target"}
+    theirs = {a: {own[b] for b in matching.student.targets_before(matching.sites[a]) if b in own} for a in ours}
+    left = dict.fromkeys(ours)
+    while free := [a for a in left if left.keys().isdisjoint(ours[a] | theirs[a])]:
+        for a in free:
+            del left[a]
+    for a in left:
+        yield f"{a!r} is drawn after", _listed(ours[a] & left.keys()), _listed(theirs[a] & left.keys())
+
+
+def _listed(sites: set[str]) -> str:
+    return ", ".join(map(repr, sorted(sites))) or "none"
+
+
+def _law(law: Sample, named: Any) -> str:
+    dtype = str(law.dtype).removeprefix("torch.") if law.dtype is not None else ""
+    return f"{law.family} {_shape(named(law.shape))} {dtype}".rstrip()
+
+
+def _noises(signature: list[Any]) -> str:
+    return ", ".join(f"{law} {_shape(shape)}" for law, shape, _ in signature) or "no noise"
+
+
+def _shape(shape: Any) -> str:
+    return "[" + ", ".join(map(str, shape or ())) + "]"

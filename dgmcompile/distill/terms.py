@@ -1,0 +1,275 @@
+"""One loss term: the divergence of two laws, elementwise, and what reduces it to a number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+from typing import Literal
+
+from dgmcompile.diagnostics import CompileError, Diagnostic
+from dgmcompile.distill.divergences import (
+    BIJECTION_INVARIANT,
+    LOG_PROBS,
+    ZERO_AT_EQUALITY,
+    Estimator,
+    Term,
+    divergence,
+    estimator,
+)
+from dgmcompile.distill.nodes import Nodes, Values
+from dgmcompile.distill.pair import Pair, PairedSite
+from dgmcompile.ir.graph import Arg, Dim, Input, Ref, Sample, Shape, is_size
+from dgmcompile.ir.size import Size, multiply
+from dgmcompile.reparam import NOISE_TRANSFORMS, STEP_TRANSFORMS
+
+Reduction = Literal["sum", "mean"]
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """A divergence before it is reduced. Its ``value`` may lack dims of ``shape``, along which it repeats itself.
+
+    ``shape`` is the site's batch shape, then the event dims that are still to be summed.
+    """
+
+    value: Ref
+    shape: Shape
+
+
+def kind_of(site: PairedSite) -> str:
+    """What its term is called."""
+    return "surrogate" if site.role == "target" else "latent"
+
+
+class TermWriter:
+    """Writes the terms of a pair's sites."""
+
+    def __init__(self, pair: Pair, nodes: Nodes) -> None:
+        self._nodes = nodes
+        self._values = Values(pair)
+        self.batch = Batch.of(pair)
+
+    def is_zero(self, site: PairedSite, name: str) -> bool:
+        """Have both models this one law, at which the divergence ``name`` is 0?"""
+        return name in ZERO_AT_EQUALITY and self._values.same_law(site.teacher, site.student)
+
+    def term(self, site: PairedSite, name: str, reduction: Reduction, temperature: float | None) -> Ref:
+        """The reduced divergence ``name`` of one site.
+
+        Errors:
+            `CompileError` ``no-divergence``.
+        """
+        self._nodes.location = site.teacher.location
+        prefix = f"{kind_of(site)}.{site.name}"
+        found = self._closed(site, name, prefix, temperature) or self._estimated(site, name, prefix)
+        if found is None:
+            raise CompileError(_no_divergence(site, name))
+        return self.reduced(site.teacher, found, prefix, reduction)
+
+    # the divergence
+
+    def _closed(self, site: PairedSite, name: str, prefix: str, temperature: float | None) -> Elementwise | None:
+        p, q = site.teacher, site.student
+        closed = divergence(name, p.family, q.family)
+        if closed is None or not self._bases_suffice(p, q, name):
+            return None
+        shape = _base_shape(p)
+        reduced = shape[: len(shape) - closed.event_dim]
+        return self._call(closed, f"{prefix}.{name}", closed.arguments(p.params, q.params), reduced, temperature)
+
+    def _bases_suffice(self, p: Sample, q: Sample, name: str) -> bool:
+        """Is the divergence that of the laws before their transforms?"""
+        if not p.transforms and not q.transforms:
+            return True
+        one_to_one = all(STEP_TRANSFORMS[step.name].inverse is not None for step in p.transforms)
+        return one_to_one and name in BIJECTION_INVARIANT and self._values.same_steps(p, q)
+
+    def _call(
+        self, term: Term, name: str, args: tuple[Arg, ...], shape: Shape, temperature: float | None = None
+    ) -> Elementwise:
+        options = {"temperature": temperature} if temperature is not None and "temperature" in term.options else {}
+        return Elementwise(self._nodes.call(name, term.formula, args, shape, **options), shape)
+
+    def _estimated(self, site: PairedSite, name: str, prefix: str) -> Elementwise | None:
+        p, q = site.teacher, site.student
+        entry = estimator(name, p.family, q.family)
+        if entry is None:
+            return None
+        shape = p.shape or ()
+        if "value" in entry.q_params:
+            args = entry.arguments({"value": Ref(p.name)}, {"value": Ref(q.name)})
+            return None if p.transforms or q.transforms else self._call(entry, f"{prefix}.{name}", args, shape)
+        if not has_density(p) or not has_density(q):
+            return None
+        event_dim = max(event_dim_of(p), event_dim_of(q))
+        args = self._densities(entry, p, q, event_dim, prefix)
+        return self._call(entry, f"{prefix}.{name}", args, shape[: len(shape) - event_dim])
+
+    def _densities(self, entry: Estimator, p: Sample, q: Sample, event_dim: int, prefix: str) -> tuple[Arg, ...]:
+        """What the estimate reads: log-densities at the teacher's value, summed over so many event dims."""
+        value, sides = Ref(p.name), {"teacher": p, "student": q}
+        reads = {"teacher": entry.p_params, "student": entry.q_params}
+        found = {
+            side: {"log_prob": self.log_prob(law, value, f"{prefix}.{side}_log_prob", event_dim)} if reads[side] else {}
+            for side, law in sides.items()
+        }
+        return entry.arguments(found["teacher"], found["student"])
+
+    def log_prob(self, law: Sample, value: Ref, name: str, event_dim: int) -> Ref:
+        """log-density at ``value``: of the base at the value pulled back, less the logarithms of the Jacobians.
+
+        Its shape is the law's without the ``event_dim`` rightmost dims.
+        """
+        shape, jacobians = law.shape or (), list[Ref]()
+        for given in reversed(law.transforms):
+            step = STEP_TRANSFORMS[given.name]
+            args = tuple(given.params[param] for param in step.params if param in given.params)
+            assert step.inverse is not None and step.log_abs_det_jacobian is not None
+            before = self._nodes.call(f"{name}.base_value", step.inverse, (value, *args), step.domain_shape(shape))
+            jacobian_shape = shape[: len(shape) - step.codomain_event_dim]
+            jacobian = self._nodes.call(
+                f"{name}.jacobian", step.log_abs_det_jacobian, (before, value, *args), jacobian_shape
+            )
+            full = self._nodes.expanded(jacobian, jacobian_shape)
+            jacobians.append(self._nodes.summed(full, event_dim - step.codomain_event_dim))
+            value, shape = before, step.domain_shape(shape)
+        total = self._base_log_prob(law, value, shape, name, event_dim)
+        for jacobian in jacobians:
+            total = self._nodes.call(name, "torch.Tensor.sub", (total, jacobian), self._nodes.shape(total))
+        return total
+
+    def _base_log_prob(self, law: Sample, value: Ref, shape: Shape, name: str, event_dim: int) -> Ref:
+        family = NOISE_TRANSFORMS[law.family]
+        args = (value, *(law.params[param] for param in family.params if param in law.params))
+        shape = shape[: len(shape) - family.event_dim]
+        base = self._nodes.expanded(self._nodes.call(name, LOG_PROBS[law.family], args, shape), shape)
+        return self._nodes.summed(base, event_dim - family.event_dim)
+
+    # the reduction
+
+    def reduced(self, p: Sample, found: Elementwise, name: str, reduction: Reduction = "sum") -> Ref:
+        """The number: summed over event dims and plates, averaged over the batch; times mask and scale."""
+        scale = p.scale if isinstance(p.scale, int | float) else None
+        weights = [(p.mask, True)] if p.mask is not None else []
+        weights += [(p.scale, False)] if p.scale is not None and scale is None else []
+        averaged = {position for position in [self.batch.position(p)] if position is not None}
+        if weights:
+            found = self._without_events(p, found, reduction)
+        elif reduction == "mean":
+            averaged |= set(range(len(p.batch_shape), len(found.shape)))
+        for weight, is_mask in weights:
+            found = self._weighted(found, weight, is_mask, name)
+        return self._averaged(found, averaged, name, scale)
+
+    def _without_events(self, p: Sample, found: Elementwise, reduction: Reduction) -> Elementwise:
+        """Masks and scales have batch dims only."""
+        events = len(found.shape) - len(p.batch_shape)
+        value = self._nodes.expanded(found.value, found.shape) if events else found.value
+        return Elementwise(self._nodes.summed(value, events, reduction), p.batch_shape)
+
+    def _weighted(self, found: Elementwise, weight: Arg, is_mask: bool, name: str) -> Elementwise:
+        shape = _broadcast(self._nodes.shape(found.value), self._nodes.shape(weight))
+        if weight is False:
+            value = self._nodes.call(f"{name}.masked", "torch.zeros_like", (found.value,), shape)
+        elif is_mask:
+            value = self._nodes.call(f"{name}.masked", "torch.where", (weight, found.value, 0.0), shape)
+        else:
+            value = self._nodes.call(f"{name}.scaled", "torch.Tensor.mul", (found.value, weight), shape)
+        return Elementwise(value, found.shape)
+
+    def _averaged(self, found: Elementwise, averaged: set[int], name: str, scale: float | None) -> Ref:
+        """A mean over some dims of the full shape, a sum over the others: in as few calls as there can be."""
+        own = self._nodes.shape(found.value)
+        own = (*(1,) * (len(found.shape) - len(own)), *own)
+        there = [i for i, dim in enumerate(own) if dim == found.shape[i]]
+        counted = _product(dim for i, dim in enumerate(found.shape) if i not in {*there, *averaged})
+        divided = _product(found.shape[i] for i in there if i in averaged)
+        factor = counted if scale is None else counted * scale if isinstance(counted, int) else counted
+        calls: list[tuple[str, str, tuple[Arg, ...]]] = []
+        if there and averaged.issuperset(there):
+            calls.append(("mean", "torch.Tensor.mean", ()))
+        else:
+            calls += [("sum", "torch.Tensor.sum", ())] if self._nodes.shape(found.value) else []
+            calls += [("mean", "torch.Tensor.div", (divided,))] if divided != 1 else []
+        calls += [("counted", "torch.Tensor.mul", (factor,))] if factor != 1 else []
+        calls += (
+            [("scaled", "torch.Tensor.mul", (scale,))] if scale is not None and not isinstance(counted, int) else []
+        )
+        value = found.value
+        for i, (word, target, args) in enumerate(calls):
+            last = i == len(calls) - 1
+            value = self._nodes.call(name if last else f"{name}.{word}", target, (value, *args))
+        return value
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What terms are averaged over: a plate, or the leading dim of the arguments."""
+
+    plate: str | None
+    size: Dim | None
+
+    @classmethod
+    def of(cls, pair: Pair) -> Batch:
+        """The outermost vectorised plate of the first target that has one, or else of the first latent.
+
+        Without plates the size of the first tensor's leading dim, or the first whole number, among the arguments.
+        """
+        for role in ("target", "latent"):
+            for site in pair.compared:
+                if site.role == role and site.teacher.site and site.teacher.site.plates:
+                    return cls(site.teacher.site.plates[0].name, None)
+        inputs = [node for node in pair if isinstance(node, Input)]
+        leading = [node.shape[0] for node in inputs if node.shape]
+        numbers = [Size.symbol(node.name) for node in inputs if is_size(node)]
+        return cls(None, next(iter([*leading, *numbers]), None))
+
+    def position(self, law: Sample) -> int | None:
+        """Which dim of the law's shape is the batch, if it is in it."""
+        dims = law.batch_shape
+        if self.plate is None:
+            return 0 if dims and dims[0] == self.size else None
+        plates = law.site.plates if law.site else ()
+        return next((len(dims) + plate.dim for plate in plates if plate.name == self.plate), None)
+
+
+def _product(dims: Iterable[Dim]) -> Dim:
+    return reduce(multiply, dims, 1)
+
+
+def _broadcast(left: Shape, right: Shape) -> Shape:
+    rank = max(len(left), len(right))
+    left, right = ((*(1,) * (rank - len(shape)), *shape) for shape in (left, right))
+    return tuple(b if a == 1 else a for a, b in zip(left, right, strict=True))
+
+
+def event_dim_of(law: Sample) -> int:
+    """Event dims that the family and the steps take as one."""
+    steps = [STEP_TRANSFORMS[step.name].codomain_event_dim for step in law.transforms]
+    return max([NOISE_TRANSFORMS[law.family].event_dim, *steps])
+
+
+def _base_shape(law: Sample) -> Shape:
+    shape = law.shape or ()
+    for step in reversed(law.transforms):
+        shape = STEP_TRANSFORMS[step.name].domain_shape(shape)
+    return shape
+
+
+def has_density(law: Sample) -> bool:
+    """Is its log-density at a given value known?"""
+    steps = [STEP_TRANSFORMS[step.name] for step in law.transforms]
+    one_to_one = all(step.inverse is not None and step.log_abs_det_jacobian is not None for step in steps)
+    return one_to_one and law.family in LOG_PROBS
+
+
+def _no_divergence(site: PairedSite, name: str) -> Diagnostic:
+    p, q = site.teacher.family, site.student.family
+    return Diagnostic(
+        code="no-divergence",
+        message=f"site {site.name!r}: there is no {name} from {p} to {q}, in closed form or by sampling",
+        location=site.teacher.location,
+        notes=("two points have no density to compare",) if "Delta" in (p, q) else (),
+        help="choose another divergence for it (wasserstein2 compares deterministic sites), or give it the weight 0",
+    )

@@ -1,0 +1,47 @@
+"""What one run of a program did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from dgmcompile.diagnostics import Diagnostic, Location
+from dgmcompile.ir.graph import Arg, Node
+
+
+@dataclass(frozen=True)
+class ModuleSpan:
+    """The nodes ``start:end`` were recorded inside a call of the submodule ``path``."""
+
+    path: str
+    module: nn.Module
+    start: int
+    end: int
+    args: Arg
+    kwargs: Arg
+    output: Arg
+    location: Location | None
+    hints: tuple[str, ...]
+
+
+@dataclass
+class Recording:
+    """What one run did.
+
+    ``hints`` are names for nodes, ``origin`` is the random variable, input or parameter that a node depends on,
+    in words; ``poison`` is what is wrong with a node, should it be kept, and ``state_writes`` with a parameter's
+    path; ``buffers`` are the paths of nodes that hold a module's buffer.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    hints: dict[str, str] = field(default_factory=dict)
+    origin: dict[str, str] = field(default_factory=dict)
+    poison: dict[str, Diagnostic] = field(default_factory=dict)
+    errors: list[Diagnostic] = field(default_factory=list)
+    warnings: list[Diagnostic] = field(default_factory=list)
+    state_writes: dict[str, Diagnostic] = field(default_factory=dict)
+    buffers: dict[str, str] = field(default_factory=dict)
+    spans: list[ModuleSpan] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    modules: dict[str, nn.Module] = field(default_factory=dict)
