@@ -1,6 +1,6 @@
 """What every test starts from: the same random numbers, and Pyro's parameter store empty."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import pyro
@@ -22,3 +22,17 @@ def fresh_state() -> Iterator[None]:
         torch.manual_seed(0)
         yield
     pyro.clear_param_store()
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with the file ``golden/NAME.py.txt`` beside the test; ``--update-golden`` rewrites the file."""
+
+    def check(name: str, text: str) -> None:
+        path = request.path.parent / "golden" / f"{name}.py.txt"
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert text == path.read_text(encoding="utf-8")
+
+    return check

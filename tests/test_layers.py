@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "replay": ABOVE,
     "api": ABOVE | {"replay", "pipeline"},
     "pipeline": ABOVE,
-    "cli": ABOVE | {"api"},
+    "cli": ABOVE | {"api", "__init__"},  # the version
     "__init__": ABOVE | {"api"},
     "__main__": ABOVE | {"cli"},
 }

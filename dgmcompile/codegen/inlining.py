@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from math import ceil
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from torch import nn
 from dgmcompile.codegen.names import identifier
 from dgmcompile.ir.graph import Call, Graph, Node, Parameter, Ref
 
+_SUMS = ("surrogate", "latent")
 _PREFIXES = ("teacher.", "student.")
 _RANDOM_OR_STATEFUL = re.compile(
     r"rand|normal|dropout|bernoulli|multinomial|poisson|binomial|exponential|gumbel|rrelu|fractional"
@@ -35,12 +36,19 @@ def is_anonymous(node: Node, graph: Graph) -> bool:
     """Is the node named after what it calls, or after the term of the loss that it is a part of?"""
     if not isinstance(node, Call) or node.site is not None or node.target == "size":
         return False
-    if any(node.name.startswith(f"{term}.") for term in graph.outputs):
+    if node.name not in graph.outputs and term_of(node.name, graph) is not None:
         return True
     bare, words = bare_name(node.name), [_word(node)]
     if node.target == "getitem" and isinstance(whole := node.args[0], Ref):
         words.append(re.sub(r"(_\d+)+$", "", bare_name(whole.name)))
     return any(re.fullmatch(rf"{re.escape(word)}(_\d+)*", bare) for word in words if word)
+
+
+def term_of(name: str, graph: Graph) -> str | None:
+    """The term of the loss (or the sum of terms) that the node is a part of: ``latent.z`` for ``latent.z.kl``."""
+    parts = name.split(".")
+    heads = (".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
+    return next((head for head in heads if head in graph.outputs or head in _SUMS and "total" in graph.outputs), None)
 
 
 def _word(call: Call) -> str:
@@ -74,14 +82,14 @@ def delayed(evaluated: Sequence[str], expected: Sequence[str]) -> set[str]:
 # tuples
 
 
-def unpacked(call: Node, graph: Graph, within: Iterable[str]) -> list[str | None] | None:
+def unpacked(call: Node, graph: Graph, within: Set[str]) -> list[str | None] | None:
     """The nodes that stand for the elements of the tuple ``call``, None for one that nothing reads.
 
     None where it is not known to have just as many elements, or where it is read otherwise, or for one element only.
     """
     if not isinstance(call, Call) or (users := _elements(call, graph)) is None or len(users) < 2:
         return None
-    if not set(users.values()) <= set(within) or call.name in graph.outputs.values():
+    if not set(users.values()) <= within or call.name in graph.outputs.values():
         return None
     count = arity(call, graph, max(users) + 1)
     return [users.get(index) for index in range(count)] if count is not None and count > max(users) else None

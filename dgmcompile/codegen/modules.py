@@ -106,8 +106,7 @@ class Classes:
         elif list(children) != [str(i) for i in range(len(children))]:
             inside = "OrderedDict([" + ", ".join(f"({key!r}, {text})" for key, text in children.items()) + "])"
         else:
-            inside = ", ".join(children.values())
-            inside = inside if kind is nn.Sequential else f"[{inside}]"
+            inside = _listed(list(children.values()), starred=kind is nn.Sequential)
         return f"{name}({inside}){dtype}"
 
     def _holder(self, module: nn.Module, path: str, scope: Scope) -> str:
@@ -260,7 +259,8 @@ def anchor(root: nn.Module, base: str, dtype: torch.dtype | None) -> str | None:
     """Expression of the first tensor below ``root`` of that dtype (of any, where it is None)."""
     for path, tensor in tensors_of(root):
         if dtype is None or tensor.dtype == dtype:
-            return access(root, path, base)
+            first = "." in path and next(root.parameters(), None) is tensor
+            return f"next({base}.parameters())" if first else access(root, path, base)
     return None
 
 
@@ -277,6 +277,15 @@ def value_text(tensor: Tensor) -> str:
     """A tensor with its values."""
     shape = tuple(tensor.shape)
     return constant_text(Constant(name="", value=cast(Any, tensor.detach()).tolist(), shape=shape, dtype=tensor.dtype))
+
+
+def _listed(texts: Sequence[str], *, starred: bool) -> str:
+    """Elements as arguments (where ``starred``) or as one list; equal ones are made in a loop."""
+    if len(set(texts)) == 1 < len(texts) and "(" in texts[0]:
+        loop = f"{texts[0]} for _ in range({len(texts)})"
+        return f"*({loop})" if starred else loop
+    inside = ", ".join(texts)
+    return inside if starred else f"[{inside}]"
 
 
 def _common_suffix(texts: Sequence[str]) -> str:

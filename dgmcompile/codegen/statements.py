@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 from dgmcompile.codegen.expressions import Names, Text, expression, literal, shape_text
-from dgmcompile.codegen.inlining import bare_name, delayed, has_effect, is_anonymous, unpacked
+from dgmcompile.codegen.inlining import bare_name, delayed, has_effect, is_anonymous, term_of, unpacked
 from dgmcompile.codegen.names import Namespace, is_plain, one_line
 from dgmcompile.diagnostics import InternalError, Location
 from dgmcompile.ir.graph import (
@@ -35,10 +35,12 @@ from dgmcompile.ir.graph import (
 from dgmcompile.reparam import NOISE_LAWS
 
 _OWN = ("self", "noise", "generator", "return")
-_LONGEST_STATEMENT = 100
+_LONGEST_STATEMENT = 104
 _LONGEST_PART = 84
+_LONGEST_SUM = 2000
+_SUMS = ("surrogate", "latent", "total")
 _WIDTH = 108
-"""Of a line without its indentation."""
+"""Of a line without its indentation; a sum of terms is laid out on several."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ class Frame:
         self._device = self._namespace.new("device") if self._uses_device else "device"
         self._dtypes: dict[torch.dtype | None, str] = {}
         self._last_place = ""
-        self._draft = _Draft()
+        self._kept = {*self.graph.outputs.values(), *self._sizes_of_guards()}
+        self._draft, self._written = _Draft(), set[str]()
         self.names = Names(self.value, self.module, self._device, self.formulas)
 
     def _argument(self, argument: Argument) -> str:
@@ -186,15 +189,16 @@ class Frame:
         A node that only one other reads, and that has no name of its own, is written into that one's statement,
         unless calls would change places that draw random numbers or change buffers.
         """
-        nodes = [node for node in self.nodes if node.name not in self._local and wanted(node)]
-        nodes = [node for node in nodes if not (isinstance(node, Noise) and self.draws)]
+        nodes = [node for node in self.nodes if not isinstance(node, Input | Noise)]
+        nodes = [node for node in nodes if node.name not in self._written and wanted(node)]
         alone, known = self._alone(nodes), (dict(self._local), self._namespace.copy())
         expected = [node.name for node in nodes if has_effect(node, self.graph)]
         while True:
             self._local, self._namespace = dict(known[0]), known[1].copy()
-            self._draft = self._written(nodes, alone)
+            self._draft = self._drafted(nodes, alone)
             late = delayed(self._draft.evaluated, expected)
             if not late & alone:
+                self._written.update(node.name for node in nodes)
                 return [line for statement in self._draft.statements for line in self._lines(statement)]
             alone -= late
 
@@ -205,18 +209,18 @@ class Frame:
 
     def _alone(self, nodes: Sequence[Node]) -> set[str]:
         """The nodes that may be part of the statement of the one node that reads them."""
-        within, kept = {node.name for node in nodes}, {*self.graph.outputs.values(), *self._sizes_of_guards()}
+        within = {node.name for node in nodes}
         found = set[str]()
         for node in nodes:
             if self._reads[node.name] == 1 and is_anonymous(node, self.graph):
                 users = [name for name in self.graph.users(node.name) if name in within]
-                if (users and node.name not in kept) or (self.returns and node.name in self.results):
+                if (users and node.name not in self._kept) or (self.returns and node.name in self.results):
                     found.add(node.name)
         return found
 
-    def _written(self, nodes: Sequence[Node], alone: set[str]) -> _Draft:
+    def _drafted(self, nodes: Sequence[Node], alone: set[str]) -> _Draft:
         draft = self._draft = _Draft()
-        within = [node.name for node in nodes]
+        within = {node.name for node in nodes}
         for node in nodes:
             if node.name in self._local:
                 continue  # an element of a tuple
@@ -237,17 +241,17 @@ class Frame:
         else:
             self._draft.statements.append(_Statement(self._new(node.name), text, node))
 
-    def _call(self, call: Call, draft: _Draft, alone: set[str], within: Sequence[str]) -> None:
+    def _call(self, call: Call, draft: _Draft, alone: set[str], within: set[str]) -> None:
         given = dict(draft.parts)
         text, effects = self._expression(call, draft)
         elements = unpacked(call, self.graph, within)
-        limit = _LONGEST_PART if call.name in alone else _LONGEST_STATEMENT - len(self._wanted(call))
+        limit = self._longest(call, part=call.name in alone)
         while len(text) > limit and (inside := given.keys() - draft.parts.keys()):
             longest = max(sorted(inside), key=lambda name: len(given[name].text))
             draft.parts = {name: part for name, part in given.items() if name != longest}
             self._state_part(self.graph[longest], given.pop(longest), draft)
             text, effects = self._expression(call, draft)
-        if call.name in alone and elements is None and len(text) <= _LONGEST_PART:
+        if call.name in alone and elements is None and len(text) <= limit:
             draft.parts[call.name] = _Part(text, effects)
             return
         draft.evaluated += effects
@@ -259,6 +263,13 @@ class Frame:
         draft.read.clear()
         text = expression(_without_fixed(call, self.graph), self.names)
         return text, (*draft.read, *([call.name] if has_effect(call, self.graph) else []))
+
+    def _longest(self, call: Call, *, part: bool) -> int:
+        """How long the text of ``call`` may get by what is written into it."""
+        if call.target_name == "torch.Tensor.add" and call.name.partition(".")[0] in _SUMS:
+            return _LONGEST_SUM
+        longest = _LONGEST_STATEMENT - len(f"{self._wanted(call)} = ")
+        return min(longest, _LONGEST_PART) if part else longest
 
     def _state_part(self, node: Node, part: _Part, draft: _Draft) -> None:
         """A statement after all for what was to be a part."""
@@ -275,7 +286,7 @@ class Frame:
 
     def _wanted(self, node: Node) -> str:
         """The node's name or, where it has none of its own, that of the parameter of a site that it is: ``z_scale``."""
-        if node.name in self.graph.outputs.values() or not is_anonymous(node, self.graph):
+        if node.name in self._kept or not is_anonymous(node, self.graph):
             return node.name
         prefix = node.name.removesuffix(bare_name(node.name))
         roles = (self._role(node, self.graph[user]) for user in self.graph.users(node.name))
@@ -290,8 +301,8 @@ class Frame:
             return None
         if user.site is not None:
             return f"{bare_name(user.site.name)}_{name}"
-        term = next((term for term in self.titles if user.name == term or user.name.startswith(f"{term}.")), None)
-        if term is None or name[:2] not in ("p_", "q_"):
+        term = user.name if user.name in self.titles else term_of(user.name, self.graph)
+        if term not in self.titles or name[:2] not in ("p_", "q_"):
             return None
         return f"{term.partition('.')[2]}_{name[2:]}"
 

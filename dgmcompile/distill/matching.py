@@ -15,6 +15,8 @@ from dgmcompile.passes.canonicalize import canonicalize
 Method = Literal["surrogate", "local", "marginalised"]
 Match = Mapping[str, str | None]
 Row = tuple[str, str, str]
+Place = tuple[tuple[str | int, ...], int | None]
+"""A leaf of the arguments and its dim; None for a whole number."""
 
 TEACHER, STUDENT = "teacher.", "student."
 
@@ -111,10 +113,9 @@ class Matching:
         found = replace(found, shared=_shared(found))
         return replace(found, fixed=dict(_fixed(found)))
 
-    def guards(self) -> tuple[Guard, ...]:
-        """What both models take as fixed, in the teacher's arguments."""
-        theirs = (replace(g, path=self.on_teachers_arguments(g.path)) for g in self.student.graph.guards)
-        return tuple(dict.fromkeys((*self.teacher.graph.guards, *theirs)))
+    def students_guards(self) -> tuple[Guard, ...]:
+        """What the student takes as fixed, in the teacher's arguments; sizes are by the student's names."""
+        return tuple(replace(g, path=self.on_teachers_arguments(g.path)) for g in self.student.graph.guards)
 
     def on_teachers_arguments(self, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
         """The same leaf of the arguments, as the teacher calls it."""
@@ -178,27 +179,35 @@ def _shared(found: Matching) -> dict[str, str]:
             path = found.on_teachers_arguments(node.path)
             if path in inputs:
                 shared[node.name] = inputs[path]
-    sizes = {node.args: node.name for node in left if isinstance(node, Call) and node.target == "size"}
-    for node in right:
-        if isinstance(node, Call) and node.target == "size":
-            args = (Ref(shared.get(node.args[0].name, "")), *node.args[1:])
-            if args in sizes:
-                shared[node.name] = sizes[args]
+    sizes = {place: name for name, places in _sizes(left).items() for place in places}
+    for name, places in _sizes(right).items():
+        translated = [(found.on_teachers_arguments(path), dim) for path, dim in places]
+        shared.update((name, sizes[place]) for place in reversed(translated) if place in sizes)
     return shared
 
 
+def _sizes(graph: Graph) -> dict[str, list[Place]]:
+    """Size node -> what it measures, and what guards hold to the same length."""
+    found: dict[str, list[Place]] = {}
+    for node in graph:
+        if is_size(node) and (place := _measured(node, graph)) is not None:
+            agreeing = [(guard.path, guard.dim) for guard in graph.guards if guard.expected == Size.symbol(node.name)]
+            found[node.name] = [place, *agreeing]
+    return found
+
+
 def _fixed(found: Matching) -> Iterator[tuple[str, int]]:
-    known = {(g.path, g.dim): g.expected for g in found.guards() if type(g.expected) is int}
-    for graph, names in ((found.teacher.graph, dict[str, str]()), (found.student.graph, found.shared)):
-        for node in graph:
-            if is_size(node) and (place := _measured(node, graph)) is not None:
-                path = found.on_teachers_arguments(place[0]) if names else place[0]
-                if (path, place[1]) in known:
-                    name = names.get(node.name, STUDENT + node.name) if names else node.name
-                    yield name, known[path, place[1]]
+    guards = (*found.teacher.graph.guards, *found.students_guards())
+    known = {(g.path, g.dim): g.expected for g in guards if type(g.expected) is int}
+    for name, places in _sizes(found.teacher.graph).items():
+        yield from ((name, known[place]) for place in places if place in known)
+    for name, places in _sizes(found.student.graph).items():
+        translated = [(found.on_teachers_arguments(path), dim) for path, dim in places]
+        name = found.shared.get(name, STUDENT + name)
+        yield from ((name, known[place]) for place in translated if place in known)
 
 
-def _measured(node: Node, graph: Graph) -> tuple[tuple[str | int, ...], int | None] | None:
+def _measured(node: Node, graph: Graph) -> Place | None:
     """The argument and its dim that a size node measures."""
     match node:
         case Input():
@@ -274,8 +283,8 @@ def _other_laws(matching: Matching, method: Method) -> Iterator[Row]:
             yield name, f"{roles[0]} {ours}", f"{roles[1]} {theirs}"
         elif ours.split(" ", 1)[1] != theirs.split(" ", 1)[1]:
             yield name, ours, theirs
-        elif _values(p, q) is not None:
-            yield name, f"{ours}, {_values(p, p)}", f"{theirs}, {_values(p, q)}"
+        elif len({_trials(p), _trials(q)} - {None}) > 1:
+            yield name, f"{ours}, {_trials(p)} trials", f"{theirs}, {_trials(q)} trials"
         elif _other_noise(matching, a, b, method):
             signatures = matching.signature(a), matching.student_signature(b)
             yield name, f"{ours} from {_noises(signatures[0])}", f"{theirs} from {_noises(signatures[1])}"
@@ -290,11 +299,10 @@ def _other_noise(matching: Matching, a: str, b: str, method: Method) -> bool:
     return differs and method == "surrogate" and matching.teacher.role(a) == "latent"
 
 
-def _values(p: Sample, q: Sample) -> str | None:
-    """How many trials ``q`` counts, where that is known and not what ``p`` counts."""
-    counts = [law.params.get("total_count") for law in (p, q)]
-    known = p.family == q.family == "Binomial" and all(isinstance(c, int | float) for c in counts)
-    return f"{counts[1]:g} trials" if known and (counts[0] != counts[1] or p is q) else None
+def _trials(law: Sample) -> float | None:
+    """How many a Binomial counts, where that is a plain number."""
+    count = law.params.get("total_count")
+    return count if law.family == "Binomial" and isinstance(count, int | float) else None
 
 
 def _other_order(matching: Matching) -> Iterator[Row]:

@@ -23,6 +23,7 @@ from dgmcompile.ir.graph import (
     Argument,
     Call,
     Graph,
+    Guard,
     Input,
     Node,
     Noise,
@@ -30,6 +31,7 @@ from dgmcompile.ir.graph import (
     Ref,
     Sample,
     is_size,
+    map_names,
 )
 from dgmcompile.ir.size import Size
 
@@ -96,7 +98,7 @@ def pair_graphs(teacher: Graph, student: Graph, match: Match | None = None, meth
         name=teacher.name,
         outputs={node.name: node.name for node in nodes if node.site is not None},
         arguments=_arguments(teacher.arguments, student.arguments, matching.arguments),
-        guards=matching.guards(),
+        guards=joint.guards(),
         binding=_binding(teacher.binding, student.binding),
         warnings=tuple(dict.fromkeys((*teacher.warnings, *student.warnings))),
         compared=tuple(joint.paired(a, b) for a, b in matching.sites.items()),
@@ -157,6 +159,11 @@ class _Joint:
         for node in self._right.graph:
             if node.name not in self._dropped:
                 yield self._renamed(node, self._student, self._students[node.name], STUDENT)
+
+    def guards(self) -> tuple[Guard, ...]:
+        """What either model takes as fixed."""
+        theirs = (replace(g, expected=map_names(g.expected, self._student)) for g in self._matching.students_guards())
+        return tuple(dict.fromkeys((*self._left.graph.guards, *theirs)))
 
     def laws(self) -> Iterator[Sample]:
         """Every random variable, named as the node that holds its value."""

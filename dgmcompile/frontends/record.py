@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from dgmcompile.diagnostics import CompileError
+from dgmcompile.diagnostics import CompileError, Location
 from dgmcompile.frontends import refusals
 from dgmcompile.frontends.calls import (
     Before,

@@ -1,7 +1,6 @@
 """Graphs written by hand, as the recorder and the passes leave them."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,20 +39,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
-    """Compare a text with the file of that name; ``pytest --update-golden`` rewrites the file."""
-
-    def check(name: str, text: str) -> None:
-        path = Path(__file__).parent / "golden" / f"{name}.py.txt"
-        if request.config.getoption("--update-golden"):
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        assert text == path.read_text(encoding="utf-8")
-
-    return check
 
 
 def at(line: int, file: str = "/home/user/hvae.py") -> Location:

@@ -100,7 +100,7 @@ def joint_of_chain(m: Any) -> Tensor:
 
 
 def kl(p: Tensor, q: Tensor) -> float:
-    return float((p * (p / q).log()).sum())
+    return float((p * (p / q).log()).sum().detach())
 
 
 def boxes(thresholds: Mapping[str, Sequence[Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
@@ -242,7 +242,7 @@ def test_linear_gaussian_models_in_closed_form():
     for _ in random_draws(teacher, student):
         _, terms = expected(loss, {"z_noise": torch.tensor(nodes)}, weight)
         (m, s, a, b, t), (n, r, c, d, u) = (
-            (float(x.loc), float(x.scale.exp()), float(x.slope), float(x.shift), float(x.noise.exp()))
+            (x.loc.item(), x.scale.exp().item(), x.slope.item(), x.shift.item(), x.noise.exp().item())
             for x in (teacher, student)
         )
         gap = (a * m + b - c * n - d) ** 2 + (a * s - c * r) ** 2  # of the means of y, on average over the noise
@@ -279,7 +279,7 @@ def test_one_target_is_vanilla_distillation(temperature: float):
     )
     x = torch.randn(9, 3)
     soft = torch.softmax(teacher.net(x).detach() / temperature, -1)
-    by_hand = -temperature**2 * (soft * F.log_softmax(student.net(x) / temperature, -1)).sum(-1).mean()
+    by_hand = -(temperature**2) * (soft * F.log_softmax(student.net(x) / temperature, -1)).sum(-1).mean()
     assert_same_step(loss(x).total, by_hand, student)
 
 
