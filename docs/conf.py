@@ -1,6 +1,14 @@
-"""Sphinx: Markdown pages, no network."""
+"""Sphinx: Markdown pages, no network; tables are made from the code."""
 
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tables import write_tables
+
+write_tables(Path(__file__).parent / "_generated")
 
 project = "dgmcompile"
 author = "The dgmcompile authors"
@@ -9,7 +17,7 @@ version = release = installed_version("dgmcompile")
 extensions = ["myst_parser"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_generated"]
 
 html_theme = "furo"
 html_title = f"dgmcompile {release}"

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from dgmcompile.codegen.formatting import formatted
 from dgmcompile.codegen.formulas import STANDARD, Texts, import_lines, texts_of
+from dgmcompile.codegen.layout import format_of_convolutions, lay_out
 from dgmcompile.codegen.modules import (
     Classes,
     Constants,
@@ -38,6 +39,7 @@ from dgmcompile.diagnostics import InternalError
 from dgmcompile.ir.graph import Call, Formula, Graph, Node, Noise, Parameter, leaves
 from dgmcompile.reparam import NOISE_LAWS
 
+Layout = Callable[[nn.Module], torch.memory_format | None]
 TEACHER, STUDENT = "teacher.", "student."
 _PAIR_NAMES = ("Teacher", "Student", "Loss", "Distillation")
 _MODULES = "dgmcompile.emitted"
@@ -48,25 +50,33 @@ def source_of(graph: Graph) -> str:
 
     A file of one program holds a class with ``sample_noise(*args, generator=None)`` and
     ``forward(*args, noise=None)``, which returns a dict of the graph's outputs; that of a teacher-student pair
-    holds ``Teacher``, ``Student`` and ``Distillation``, which returns ``Loss(total, surrogate, latent)``.
+    holds ``Teacher``, ``Student`` and ``Distillation``, which returns ``Loss(total, surrogate, latent)``. Models that
+    convolve images keep their weights in the memory format ``torch.channels_last``, in which that is faster.
 
     Errors:
         `CompileError` ``module-not-emittable`` for a submodule that cannot be written down.
         `InternalError` where a `Sample` is left.
     """
-    return _emit(graph).text
+    return _emit(graph, format_of_convolutions).text
 
 
-def compile_graph(graph: Graph) -> nn.Module:
+def compile_graph(graph: Graph, memory_format: torch.memory_format | None = None) -> nn.Module:
     """The module that runs the text of `source_of`, with the user's own tensors; ``source`` holds the text.
 
     Parameters and buffers are those of ``graph.binding``: training the module trains the user's model. The teacher
     of a pair shares the values only; it is frozen and in eval mode, and the user's flags stay as they are.
 
+    Args:
+        memory_format: in which the user's own tensors are laid out from then on, as by ``module.to(memory_format=...)``;
+            ``torch.channels_last`` makes convolutions of images faster. By default they stay as they are, and the text
+            lacks the line that files of such models have for it.
     Errors:
         As `source_of`.
     """
-    emitted = _emit(graph)
+    emitted = _emit(graph, lambda root: memory_format)
+    if memory_format is not None:
+        for part in emitted.parts:
+            lay_out(part.state.root, memory_format)
     namespace = _loaded(emitted.text, graph.name)
     device = _device_of(emitted)  # before the default becomes "meta"
     with plain_defaults(), torch.device("meta"), _RealConstants(device):
@@ -107,20 +117,21 @@ class _Emitted:
 
 @dataclass
 class _File:
-    """What is written so far."""
+    """What is written so far; ``layout``: which memory format the class of a state converts itself to."""
 
     graph: Graph
+    layout: Layout
     texts: Texts
     namespace: Namespace
     reserved: frozenset[str]
     formulas: dict[str, Formula] = field(default_factory=dict[str, Formula])
 
     @classmethod
-    def of(cls, graph: Graph) -> _File:
+    def of(cls, graph: Graph, layout: Layout) -> _File:
         texts = texts_of(_all_formulas(graph))
         ours = ("State", "load_weights", "state_from_store", "read_weights", *_PAIR_NAMES)
         reserved = frozenset({*texts.definitions, *texts.imports, *STANDARD, *ours})
-        return cls(graph, texts, Namespace(reserved), reserved)
+        return cls(graph, layout, texts, Namespace(reserved), reserved)
 
     def __post_init__(self) -> None:
         self.classes = Classes(self.namespace, self.reserved, self.formulas)
@@ -138,8 +149,9 @@ class _File:
         return formatted(f"{title}\n\n{imports}\n\n\n{body}\n")
 
 
-def _emit(graph: Graph) -> _Emitted:
-    return _emit_pair(graph) if is_pair(graph) else _emit_program(graph)
+def _emit(graph: Graph, layout: Layout) -> _Emitted:
+    file = _File.of(graph, layout)
+    return _emit_pair(file) if is_pair(graph) else _emit_program(file)
 
 
 def _all_formulas(graph: Graph) -> Iterator[Formula]:
@@ -157,12 +169,12 @@ def _all_formulas(graph: Graph) -> Iterator[Formula]:
 # one program
 
 
-def _emit_program(graph: Graph) -> _Emitted:
-    file, state = _File.of(graph), state_root(graph)
+def _emit_program(file: _File) -> _Emitted:
+    graph, state = file.graph, state_root(file.graph)
     name = file.namespace.new(class_name(graph.name))
     constants = Constants(graph, state.root)
     frames = _frames(file, state.access, constants, lambda dtype: anchor(state.root, "self", dtype))
-    statements = [*_state_statements(file, state, ""), *constants.statements()]
+    statements = [*_state_statements(file, state, ""), *constants.statements(), *_layout_statements(file, state)]
     lines = [
         docstring(f"Every variable of `{graph.name}` as a function of its arguments and of noise."),
         *buffer_annotations([*buffers_of(state.root), *constants.names]),
@@ -230,6 +242,15 @@ def _state_statements(file: _File, state: State, prefix: str) -> list[str]:
     return lines
 
 
+def _layout_statements(file: _File, state: State) -> list[str]:
+    """The line of ``__init__`` that lays the weights out."""
+    memory_format = file.layout(state.root)
+    if memory_format is None:
+        return []
+    comment = "  # convolutions run faster in it" if memory_format is torch.channels_last else ""
+    return [f"self.to(memory_format={memory_format}){comment}"]
+
+
 def _sample_noise(frame: Frame) -> list[str]:
     parameters, _ = signature(frame)
     head = ["self", *parameters, *_keyword_only(parameters, "generator: torch.Generator | None = None")]
@@ -293,8 +314,8 @@ _TEACHER_APART = '''\
         return super()._apply(fn, recurse)'''
 
 
-def _emit_pair(graph: Graph) -> _Emitted:
-    file = _File.of(graph)
+def _emit_pair(file: _File) -> _Emitted:
+    graph = file.graph
     for name in _PAIR_NAMES:
         file.namespace.reserve(name)
     teacher, student = (
@@ -360,7 +381,7 @@ def _without_models(graph: Graph) -> Graph:
 
 
 def _holder(file: _File, part: _Part) -> str:
-    lines = _state_statements(file, part.state, part.prefix)
+    lines = [*_state_statements(file, part.state, part.prefix), *_layout_statements(file, part.state)]
     annotations = buffer_annotations(buffers_of(part.state.root))
     said = docstring(f"Parameters and submodules of the {part.prefix.rstrip('.')}.")
     body = [said, *annotations, "", "def __init__(self) -> None:", *indented(["super().__init__()", *lines])]

@@ -286,6 +286,8 @@ class Frame:
 
     def _wanted(self, node: Node) -> str:
         """The node's name or, where it has none of its own, that of the parameter of a site that it is: ``z_scale``."""
+        if node.name in self.titles:
+            return next(name for name, held in self.graph.outputs.items() if held == node.name)
         if node.name in self._kept or not is_anonymous(node, self.graph):
             return node.name
         prefix = node.name.removesuffix(bare_name(node.name))

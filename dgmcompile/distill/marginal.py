@@ -101,8 +101,10 @@ class _Choices:
             support, dims = self._support(law), self._free(law)
             if isinstance(support, str):
                 return support
-            if not all(isinstance(dim, int) for dim in dims):
-                return f"it has {' x '.join(map(str, dims))} values for each batch element, and sizes may change"
+            if open_ended := [dim for dim in dims if not isinstance(dim, int)]:
+                return (
+                    f"how many values it has for each batch element depends on {open_ended[0]}, a size that may change"
+                )
             total *= len(support) ** prod(dim for dim in dims if isinstance(dim, int))
         return total
 

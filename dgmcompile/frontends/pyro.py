@@ -11,7 +11,7 @@ from torch import Tensor
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.frontends.distributions import ConstructorCalls, Law, unwrapped
 from dgmcompile.frontends.record import Recorder
-from dgmcompile.frontends.source import location_of, user_frame
+from dgmcompile.frontends.source import assigned_name, location_of, user_frame
 from dgmcompile.ir.graph import Arg, Call, Plate, Ref, Sample, Site, value_parents
 
 
@@ -39,6 +39,10 @@ class SiteRecorder(Messenger):
             self._recorder.recording.errors.append(refusal)
         else:
             self._sample(msg, location)
+
+    def _pyro_post_param(self, msg: Any) -> None:
+        if isinstance(msg["value"], Tensor):
+            self._recorder.name_value(msg["value"], assigned_name(user_frame()) or msg["name"])
 
     def _refuse_repeated(self, name: str, location: Location | None) -> None:
         if name in self._sites:

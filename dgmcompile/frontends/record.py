@@ -32,7 +32,7 @@ from dgmcompile.frontends.calls import (
 )
 from dgmcompile.frontends.modules import ModulePaths, is_standard
 from dgmcompile.frontends.recording import ModuleSpan, Recording
-from dgmcompile.frontends.source import assigned_name, calling_frame, location_of, only_asserts, user_frame
+from dgmcompile.frontends.source import assigned_name, called_for, calling_frame, location_of, only_asserts, user_frame
 from dgmcompile.frontends.targets import (
     METADATA,
     NO_OPS,
@@ -130,6 +130,11 @@ class Recorder(TorchFunctionMode):
         if value is not None:
             self.values.bind(value, node.name)
         return Ref(node.name)
+
+    def name_value(self, tensor: Tensor, hint: str) -> None:
+        """``tensor`` is what a library's function gave the program, which calls it ``hint``."""
+        if (alias := self.values.find(tensor)) is not None:
+            self.recording.hints[alias.name] = hint
 
     def call(
         self, target: str | Formula, args: Arg, kwargs: Arg, value: Any, location: Location | None, hint: str = ""
@@ -269,7 +274,7 @@ class Recorder(TorchFunctionMode):
             self.values.bind(result, seen.name)
             return Ref(seen.name)
         target = {"torch.Tensor.data": "torch.Tensor.detach"}.get(target, target)
-        ref = self.call(target, args, kwargs, result, location_of(frame), assigned_name(frame))
+        ref = self.call(target, args, kwargs, result, location_of(frame), called_for(frame))
         self._elements(ref, result, frame)
         return self._without_gradient(ref, result, frame)
 
@@ -277,7 +282,7 @@ class Recorder(TorchFunctionMode):
         """Under ``no_grad`` the value carries no gradient."""
         if torch.is_grad_enabled() or not isinstance(result, Tensor) or not result.is_floating_point():
             return ref
-        return self.call("torch.Tensor.detach", (ref,), {}, result, location_of(frame), assigned_name(frame))
+        return self.call("torch.Tensor.detach", (ref,), {}, result, location_of(frame), called_for(frame))
 
     def _elements(self, ref: Ref, result: Any, frame: FrameType | None) -> None:
         """A node for each tensor of a tuple or list."""
@@ -290,7 +295,7 @@ class Recorder(TorchFunctionMode):
                 if isinstance(element, Tensor) and (seen := self.values.same_memory(element)) and _is_view(ref, self):
                     self.values.bind(element, seen.name)
                     continue
-                hint = assigned_name(frame, index) or self.recording.hints[ref.name]
+                hint = called_for(frame, index) or self.recording.hints[ref.name]
                 inner = self.call("getitem", (ref, index), {}, element, location_of(frame), hint)
                 self._elements(inner, element, None)
                 self._without_gradient(inner, element, frame)
@@ -317,7 +322,7 @@ class Recorder(TorchFunctionMode):
             self.written(args[0], ref)
             return ref
         node_kwargs = {key: value for key, value in node_kwargs.items() if key not in ("out", "inplace")}
-        ref = self.call(target or "", node_args, node_kwargs, None, location, assigned_name(frame))
+        ref = self.call(target or "", node_args, node_kwargs, None, location, called_for(frame))
         outputs = list(result) if isinstance(result, tuple | list) else [result]
         if not all(is_among(output, written) for output in outputs):
             self._hidden_write(ref, target, written, result, frame)

@@ -116,6 +116,11 @@ def assigned_name(frame: FrameType | None, element: int | None = None) -> str:
     return names[element] if len(names) > 1 and element < len(names) else ""
 
 
+def called_for(frame: FrameType | None, element: int | None = None) -> str:
+    """`assigned_name` where the program itself makes the call, and no library function on its behalf."""
+    return assigned_name(frame, element) if calling_frame() is frame else ""
+
+
 _ONLY_TALK = ("print", "warn", "warning", "info", "debug", "error", "_warn")
 
 

@@ -104,7 +104,7 @@ def kl(p: Tensor, q: Tensor) -> float:
 
 
 def boxes(thresholds: Mapping[str, Sequence[Tensor]]) -> tuple[dict[str, Tensor], Tensor]:
-    """(noise in the middle of each box, the boxes' probabilities), for uniforms that are compared with ``thresholds``."""
+    """(noise in the middle of each box, the boxes' probabilities), for uniforms that are compared with logits."""
     middles, widths = [], []
     for cuts in thresholds.values():
         ends = torch.cat([torch.zeros(1), torch.cat([1 - torch.sigmoid(c).flatten() for c in cuts]), torch.ones(1)])

@@ -26,10 +26,14 @@ def both(program: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[...,
     return (lambda x: program(x, 0.3)), (lambda x: program(x, -0.8))
 
 
+def unit_logits(x: Tensor, c: float) -> Tensor:
+    return x @ torch.tensor([[1.0, 0.5], [-0.5, 2.0]]) + c
+
+
 def units(x: Tensor, c: float) -> Any:
     """Two binary units and a class for each row, then a normal vector."""
     with pyro.plate("batch", len(x)):
-        z = pyro.sample("z", dist.Bernoulli(logits=x + c).to_event(1))
+        z = pyro.sample("z", dist.Bernoulli(logits=unit_logits(x, c)).to_event(1))
         k = pyro.sample("k", dist.OneHotCategorical(logits=torch.stack([z[:, 0], z[:, 1], c * x[:, 0]], -1)))
         return pyro.sample("y", dist.Normal((k * torch.tensor([0.0, c, 3.0])).sum(-1, True) + z, 1.0).to_event(1))
 
@@ -41,7 +45,7 @@ def log_marginal_of_units(x: Tensor, c: float, y: Tensor) -> Tensor:
         logits = torch.stack([z[:, 0], z[:, 1], c * x[:, 0]], -1)
         for one_hot in torch.eye(3):
             loc = (one_hot * torch.tensor([0.0, c, 3.0])).sum() + z
-            part = dist.Bernoulli(logits=x + c).log_prob(z).sum(-1)
+            part = dist.Bernoulli(logits=unit_logits(x, c)).log_prob(z).sum(-1)
             part = part + dist.OneHotCategorical(logits=logits).log_prob(one_hot.expand(len(x), 3))
             parts.append(part + dist.Normal(loc, 1.0).log_prob(y).sum(-1))
     return torch.logsumexp(torch.stack(parts), 0)
@@ -53,7 +57,7 @@ def test_continuous_targets_are_compared_at_the_teachers_sample(batch: int):
     x = torch.randn(batch, 2)
     noise = loss.sample_noise(x)
     with torch.no_grad():
-        z = (torch.logit(noise["z_noise"]) > -(x + 0.3)).float()
+        z = (torch.logit(noise["z_noise"]) > -unit_logits(x, 0.3)).float()
         logits = torch.stack([z[:, 0], z[:, 1], 0.3 * x[:, 0]], -1)
         k = torch.nn.functional.one_hot((logits - noise["k_noise"].log()).argmax(-1), 3).float()
         y = (k * torch.tensor([0.0, 0.3, 3.0])).sum(-1, True) + z + noise["y_noise"]
@@ -200,6 +204,7 @@ def one_latent(law: Callable[[Tensor, float], Any]) -> Callable[[Tensor, float],
         (lambda x, c: dist.Geometric(logits=x[:, 0]), "Geometric has no finite set of values"),
         (lambda x, c: dist.Binomial(x[:, 0] * 0 + 3, logits=x[:, 0]), "its total_count is no plain number"),
         (lambda x, c: dist.Bernoulli(logits=x[:, :1].expand(-1, 9)).to_event(1), "512 joint values"),
+        (lambda x, c: dist.Bernoulli(logits=x).to_event(1), "depends on x_size_1"),
         (lambda x, c: dist.Bernoulli(logits=x[:, 0]).mask(x[:, 0] > 0), "masked or scaled"),
     ],
 )

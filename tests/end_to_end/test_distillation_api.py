@@ -1,4 +1,4 @@
-"""``dgm.Distillation`` as Pyro's users know ``Trace_ELBO``: it compiles when it is called, and again for other shapes."""
+"""``dgm.Distillation`` as Pyro's users know ``Trace_ELBO``: it compiles at its first call, and for others again."""
 
 from typing import Any
 
