@@ -82,7 +82,8 @@ def vrnn(teacher: Any, student: Any, args: tuple[Tensor], noise: Mapping[str, Te
 
     strokes = args[0]
     batch, steps = strokes.shape[:2]
-    ours, values = [], []
+    ours: list[Any] = []
+    values: list[Tensor] = []
     with torch.no_grad():
         h = c = strokes.new_zeros(batch, teacher.hidden)
         for t in range(steps):
@@ -95,8 +96,8 @@ def vrnn(teacher: Any, student: Any, args: tuple[Tensor], noise: Mapping[str, Te
     h = c = strokes.new_zeros(batch, student.hidden)
     for t in range(steps):
         prior, z, logit, move = step(student, h, t)
-        p_prior, p_logit, p_move = ours[t]
-        total = total + weight * kl_normal(*p_prior, *prior).sum()
-        total = total + kl_bernoulli(p_logit, logit).sum() + kl_normal(*p_move, *move).sum()
+        (p_loc, p_scale), p_logit, (p_move, p_spread) = ours[t]
+        total = total + weight * kl_normal(p_loc, p_scale, *prior).sum()
+        total = total + kl_bernoulli(p_logit, logit).sum() + kl_normal(p_move, p_spread, *move).sum()
         h, c = student.cell(torch.cat([z, values[t]], dim=-1), (h, c))
     return total / batch

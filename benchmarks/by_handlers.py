@@ -49,20 +49,20 @@ def loss_by_handlers(
 ) -> Tensor:
     """L_sd + latent_weight * sum of the latents' terms, averaged over the batch."""
     with torch.no_grad():
-        ours = poutine.trace(SharedNoise(noise, {})(teacher)).get_trace(*args)
+        ours: Any = poutine.trace(SharedNoise(noise, {})(teacher)).get_trace(*args)
     targets = {name: site["value"] for name, site in ours.nodes.items() if _is_target(site)}
-    theirs = poutine.trace(SharedNoise(noise, targets)(student)).get_trace(*args)
+    theirs: Any = poutine.trace(SharedNoise(noise, targets)(student)).get_trace(*args)
     total = torch.zeros(())
     for name in ours.stochastic_nodes + ours.observation_nodes:
-        site = ours.nodes[name]
+        site, copy = ours.nodes[name], theirs.nodes[name]
         if type(site["fn"]).__name__ == "_Subsample":
             continue
         weight = 1.0 if _is_target(site) else latent_weight
-        total = total + weight * kl_divergence(site["fn"], theirs.nodes[name]["fn"]).sum()
+        total = total + weight * kl_divergence(site["fn"], copy["fn"]).sum()
     return total / args[0].shape[0]
 
 
-def _is_target(site: Mapping[str, Any]) -> bool:
+def _is_target(site: Any) -> bool:
     return site["type"] == "sample" and site["is_observed"]
 
 

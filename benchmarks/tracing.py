@@ -29,8 +29,8 @@ def run() -> None:
     """Print both tables."""
     print(f"{'program':16}{'trace':>12}{'compile':>12}{'relations':>12}{'trace /':>9}")
     for name in NAMES:
-        module = example(name)
-        args = module.example_inputs() if callable(module.example_inputs) else module.example_inputs
+        module: Any = example(name)
+        args: Any = module.example_inputs() if callable(module.example_inputs) else module.example_inputs
         _row(name, module.model, args)
     print(f"\n{'sites':16}{'trace':>12}{'a site':>12}{'relations':>12}")
     for length in (10, 100, 1000):

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from dgmcompile.codegen import compile_graph, source_of
@@ -44,9 +45,11 @@ def loss_graph(pair: Pair, options: LossOptions | None = None) -> Graph:
     return compact(with_losses(pair, options))
 
 
-def compiled(graph: Graph, options: LossOptions | None = None) -> nn.Module:
+def compiled(
+    graph: Graph, options: LossOptions | None = None, memory_format: torch.memory_format | None = None
+) -> nn.Module:
     """The module that runs the emitted text; of a pair, its loss."""
-    return compile_graph(_runnable(graph, options))
+    return compile_graph(_runnable(graph, options), memory_format)
 
 
 def emitted(graph: Graph, options: LossOptions | None = None) -> str:

@@ -82,9 +82,9 @@ def families_table() -> Iterator[str]:
 def model(x: Tensor) -> Tensor:
     """A program small enough to be read in all its forms."""
     with pyro.plate("batch", len(x)):
-        z = pyro.sample("z", dist.Normal(x, 2.0))
+        z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
         k = pyro.sample("k", dist.Bernoulli(logits=z))
-        return pyro.sample("y", dist.Normal(z + 0.0 * x, 1.0 + k), obs=x)
+        return pyro.sample("y", dist.Normal(z + x, 1.0 + k), obs=x)
 
 
 def forms() -> Iterator[str]:

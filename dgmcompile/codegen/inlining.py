@@ -48,7 +48,7 @@ def term_of(name: str, graph: Graph) -> str | None:
     """The term of the loss (or the sum of terms) that the node is a part of: ``latent.z`` for ``latent.z.kl``."""
     parts = name.split(".")
     heads = (".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
-    return next((head for head in heads if head in graph.outputs or head in _SUMS and "total" in graph.outputs), None)
+    return next((head for head in heads if head in graph.outputs or (head in _SUMS and "total" in graph.outputs)), None)
 
 
 def _word(call: Call) -> str:

@@ -67,9 +67,9 @@ def compile_graph(graph: Graph, memory_format: torch.memory_format | None = None
     of a pair shares the values only; it is frozen and in eval mode, and the user's flags stay as they are.
 
     Args:
-        memory_format: in which the user's own tensors are laid out from then on, as by ``module.to(memory_format=...)``;
-            ``torch.channels_last`` makes convolutions of images faster. By default they stay as they are, and the text
-            lacks the line that files of such models have for it.
+        memory_format: in which the user's own tensors lie from then on, as by ``module.to(memory_format=...)``;
+            ``torch.channels_last`` makes convolutions of images faster. By default they stay as they are, and the
+            text lacks the line that files of such models have for it.
     Errors:
         As `source_of`.
     """

@@ -247,7 +247,8 @@ class Frame:
         elements = unpacked(call, self.graph, within)
         limit = self._longest(call, part=call.name in alone)
         while len(text) > limit and (inside := given.keys() - draft.parts.keys()):
-            longest = max(sorted(inside), key=lambda name: len(given[name].text))
+            lengths = {name: len(given[name].text) for name in sorted(inside)}
+            longest = max(lengths, key=lengths.__getitem__)
             draft.parts = {name: part for name, part in given.items() if name != longest}
             self._state_part(self.graph[longest], given.pop(longest), draft)
             text, effects = self._expression(call, draft)
@@ -304,7 +305,7 @@ class Frame:
         if user.site is not None:
             return f"{bare_name(user.site.name)}_{name}"
         term = user.name if user.name in self.titles else term_of(user.name, self.graph)
-        if term not in self.titles or name[:2] not in ("p_", "q_"):
+        if term is None or term not in self.titles or name[:2] not in ("p_", "q_"):
             return None
         return f"{term.partition('.')[2]}_{name[2:]}"
 

@@ -454,7 +454,7 @@ def map_arg(arg: Arg, leaf: Callable[[Any], Any]) -> Arg:
             return [map_arg(a, leaf) for a in cast(list[Arg], arg)]
         case dict():
             return {key: map_arg(a, leaf) for key, a in cast(dict[Arg, Arg], arg).items()}
-        case _:
+        case slice():
             cut = cast("slice[Arg, Arg, Arg]", arg)
             return slice(map_arg(cut.start, leaf), map_arg(cut.stop, leaf), map_arg(cut.step, leaf))
 

@@ -17,7 +17,7 @@ from dgmcompile.passes.base import Keep, NodePass, Reject, Rewrite
 from dgmcompile.reparam import NOISE_TRANSFORMS, STEP_TRANSFORMS
 
 
-def drawn(law: torch.distributions.Distribution, shape: tuple[int, ...]) -> Tensor:
+def drawn(law: Any, shape: tuple[int, ...]) -> Tensor:
     """A draw of ``shape`` (batch dims, then event dims) by the library's own sampler."""
     law = law.expand(shape[: len(shape) - len(law.event_shape)])
     return law.rsample() if law.has_rsample else law.sample()
