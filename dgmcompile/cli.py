@@ -193,6 +193,8 @@ def _wrong_usage(message: str) -> NoReturn:
 
 
 def _show_transformed(result: Transformed, explain: bool, as_json: bool) -> None:
+    for warning in result.warnings:
+        print(warning.render(), file=sys.stderr)
     if as_json:
         decisions = {"decisions": result.report.decisions_as_data()} if explain else {}
         print(json.dumps({**result.to_json(), **decisions}, indent=2))

@@ -66,15 +66,16 @@ def _source_lines(location: Location | None) -> list[str]:
     number = str(location.line)
     end = location.end_column or len(location.text) + 1
     carets = "^" * max(1, min(end, len(location.text) + 1) - location.column)
+    before = "".join("\t" if c == "\t" else " " for c in location.text[: location.column - 1])
     return [
-        f"  {number} | {location.text}",
-        f"  {' ' * len(number)} | {' ' * (location.column - 1)}{carets}",
+        f"  {number} | {_one_line(location.text)}",
+        f"  {' ' * len(number)} | {before}{carets}",
     ]
 
 
 def _one_line(text: str) -> str:
     """Site names and messages of exceptions are data: no control character of theirs reaches a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)
 
 
 class CompileError(Exception):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dgmcompile.codegen import compile_graph, source_of
-from dgmcompile.diagnostics import CompileError
+from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.distill.divergences import CLOSED_FORMS, ESTIMATORS, LOG_PROBS
 from dgmcompile.distill.losses import LossOptions, with_losses
 from dgmcompile.distill.pair import Match, Method, Pair, pair_graphs
@@ -78,10 +78,19 @@ class Transformed:
     pair: PairReport | None
     files: tuple[Path, ...]
 
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        """What its user should know of the program, and of the student."""
+        return tuple(dict.fromkeys(warning for graph in self.graphs.values() for warning in graph.warnings))
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; ``report.json`` is this, with names of files for paths."""
-        report = self.report.to_json()
-        return {**report, "pair": self.pair and self.pair.to_json(), "files": [str(file) for file in self.files]}
+        return {
+            **self.report.to_json(),
+            "pair": self.pair and self.pair.to_json(),
+            "warnings": [warning.render() for warning in self.warnings],
+            "files": [str(file) for file in self.files],
+        }
 
 
 def transform(

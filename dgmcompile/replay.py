@@ -126,7 +126,7 @@ def check(
     missing = [name for name in replayed if name not in {site.name for site in sites}]
     sites += tuple(SiteCheck(name, "", "", float("inf"), float("inf"), False, "(not in the graph)") for name in missing)
     tolerance = 10 * TOLERANCES[torch.float64 if double else torch.float32]
-    return CheckReport(graph.name, sites, {str(c.first): n for c, n in sizes.items()}, gradients, tolerance)
+    return CheckReport(graph.name, sites, {_words(c): n for c, n in sizes.items()}, gradients, tolerance)
 
 
 def _initialise(model: Callable[..., Any], arguments: Arguments, state: UserState) -> None:
@@ -136,6 +136,12 @@ def _initialise(model: Callable[..., Any], arguments: Arguments, state: UserStat
     seed_everything(0)
     with contextlib.suppress(Exception):  # `trace` runs it again, and says what is wrong
         model(*args, **kwargs)
+
+
+def _words(size_class: SizeClass) -> str:
+    """``x.shape[0]``, or the name of a whole-number argument."""
+    path, dim = size_class.first
+    return ".".join(map(str, path)) + ("" if dim is None else f".shape[{dim}]")
 
 
 def _other_sizes(graph: Graph, arguments: Arguments) -> dict[SizeClass, int]:

@@ -26,6 +26,7 @@ STANDARD: dict[str, Import] = {
     "F": ("torch.nn.functional", None),
     "Tensor": ("torch", "Tensor"),
     "Any": ("typing", "Any"),
+    "ClassVar": ("typing", "ClassVar"),
     "NamedTuple": ("typing", "NamedTuple"),
     "OrderedDict": ("typing", "OrderedDict"),
 }

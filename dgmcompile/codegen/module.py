@@ -129,7 +129,7 @@ class _File:
     @classmethod
     def of(cls, graph: Graph, layout: Layout) -> _File:
         texts = texts_of(_all_formulas(graph))
-        ours = ("State", "load_weights", "state_from_store", "read_weights", *_PAIR_NAMES)
+        ours = ("State", "load_weights", "state_from_store", "read_weights", "name_in_program", *_PAIR_NAMES)
         reserved = frozenset({*texts.definitions, *texts.imports, *STANDARD, *ours})
         return cls(graph, layout, texts, Namespace(reserved), reserved)
 
@@ -178,6 +178,7 @@ def _emit_program(file: _File) -> _Emitted:
     lines = [
         docstring(f"Every variable of `{graph.name}` as a function of its arguments and of noise."),
         *buffer_annotations([*buffers_of(state.root), *constants.names]),
+        *_renamed(state, ""),
         "",
         "def __init__(self) -> None:",
         *indented(["super().__init__()", *statements]),
@@ -242,13 +243,22 @@ def _state_statements(file: _File, state: State, prefix: str) -> list[str]:
     return lines
 
 
+def _renamed(state: State, prefix: str) -> list[str]:
+    """The table by which ``load_weights`` finds what could not keep its name."""
+    names = {ours: theirs.removeprefix(prefix) for theirs, ours in state.keys.items()}
+    table = {ours: theirs for ours, theirs in names.items() if ours != theirs}
+    if not table:
+        return []
+    return [f"names_in_program: ClassVar[dict[str, str]] = {table!r}  # the user's, of what could not keep its name"]
+
+
 def _layout_statements(file: _File, state: State) -> list[str]:
     """The line of ``__init__`` that lays the weights out."""
     memory_format = file.layout(state.root)
     if memory_format is None:
         return []
     comment = "  # convolutions run faster in it" if memory_format is torch.channels_last else ""
-    return [f"self.to(memory_format={memory_format}){comment}"]
+    return [f"self.to(memory_format={memory_format})  # type: ignore[call-overload]{comment}"]
 
 
 def _sample_noise(frame: Frame) -> list[str]:
@@ -382,7 +392,7 @@ def _without_models(graph: Graph) -> Graph:
 
 def _holder(file: _File, part: _Part) -> str:
     lines = [*_state_statements(file, part.state, part.prefix), *_layout_statements(file, part.state)]
-    annotations = buffer_annotations(buffers_of(part.state.root))
+    annotations = [*buffer_annotations(buffers_of(part.state.root)), *_renamed(part.state, part.prefix)]
     said = docstring(f"Parameters and submodules of the {part.prefix.rstrip('.')}.")
     body = [said, *annotations, "", "def __init__(self) -> None:", *indented(["super().__init__()", *lines])]
     return "\n".join([f"class {part.name}(nn.Module):", *indented(body)])

@@ -12,7 +12,7 @@ _TAKEN = frozenset(
         *keyword.kwlist,
         *keyword.softkwlist,
         *dir(builtins),
-        *("self", "cls", "torch", "math", "nn", "F", "Tensor", "typing", "Any", "NamedTuple"),
+        *("self", "cls", "torch", "math", "nn", "F", "Tensor", "typing", "Any", "ClassVar", "NamedTuple"),
         *("l", "O", "I"),  # E741: not to be told from digits
     }
 )

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 class State(nn.Module):
     """Parameters, buffers and modules by name; constants are left out of the state dict."""
 
+    __getattr__: Any  # type checkers do not see what is registered
+
     def __init__(self, constants: dict[str, Tensor] | None = None, /, **state: nn.Module | Tensor) -> None:
         super().__init__()
         for name, value in state.items():
@@ -32,19 +34,28 @@ def load_weights(module: nn.Module, weights: Any, *, strict: bool = True) -> Non
     Raises ValueError where a value is missing or, unless ``strict`` is False, where a state dict holds others.
     """
     saved: dict[str, Any] = weights if isinstance(weights, dict) else read_weights(weights)
-    expected = module.state_dict()
+    names = {name_in_program(module, name): name for name in module.state_dict()}
     is_store = set(saved) == {"params", "constraints"}
-    state: dict[str, Any] = state_from_store(saved["params"], expected) if is_store else saved
-    if missing := sorted(expected.keys() - state.keys()):
+    state: dict[str, Any] = state_from_store(saved["params"], list(names)) if is_store else saved
+    if missing := sorted(names.keys() - state.keys()):
         note = "; Pyro's parameter store holds no buffers, a state dict does" if is_store else ""
         raise ValueError(f"the weights lack {missing}{note}")
-    if strict and not is_store and (others := sorted(state.keys() - expected.keys())):
+    if strict and not is_store and (others := sorted(state.keys() - names.keys())):
         raise ValueError(f"nothing here is named {others}; strict=False leaves them out")
-    module.load_state_dict({name: state[name] for name in expected})
+    module.load_state_dict({ours: state[name] for name, ours in names.items()})
 
 
-def state_from_store(params: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Values of Pyro's parameter store by their names here: it writes ``module$$$weight`` for ``module.weight``."""
+def name_in_program(module: nn.Module, name: str) -> str:
+    """What the user's program calls the parameter or buffer ``name``."""
+    table: dict[str, str] = getattr(module, "names_in_program", {})
+    for ours, theirs in table.items():
+        if name == ours or name.startswith(f"{ours}."):
+            return theirs + name.removeprefix(ours)
+    return name
+
+
+def state_from_store(params: dict[str, Tensor], expected: list[str]) -> dict[str, Tensor]:
+    """Values of Pyro's parameter store by the program's names: it writes ``module$$$weight`` for ``module.weight``."""
     state: dict[str, Tensor] = {}
     for name in expected:
         names = (name, name.removesuffix("_unconstrained"))  # as PyroModule calls it

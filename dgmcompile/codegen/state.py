@@ -23,7 +23,7 @@ from dgmcompile.ir.graph import Call, Graph, Node, Parameter
 _INDEXED = (nn.Sequential, nn.ModuleList, nn.ParameterList)
 _KEYED = (nn.ModuleDict, nn.ParameterDict)
 CONTAINERS = (*_INDEXED, *_KEYED)
-_OURS = frozenset({"source", "sample_noise", "teacher", "student"})
+_OURS = frozenset({"names_in_program", "source", "sample_noise", "teacher", "student"})
 
 
 class Holder(nn.Module):

@@ -6,6 +6,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from textwrap import TextWrapper
 from typing import Literal
 
 import torch
@@ -245,7 +246,8 @@ class Frame:
         given = dict(draft.parts)
         text, effects = self._expression(call, draft)
         elements = unpacked(call, self.graph, within)
-        limit = self._longest(call, part=call.name in alone)
+        names = [self._wanted(self.graph[name]) if name else "_" for name in elements or [call.name]]
+        limit = self._longest(call, ", ".join(names), part=call.name in alone)
         while len(text) > limit and (inside := given.keys() - draft.parts.keys()):
             lengths = {name: len(given[name].text) for name in sorted(inside)}
             longest = max(lengths, key=lengths.__getitem__)
@@ -265,11 +267,11 @@ class Frame:
         text = expression(_without_fixed(call, self.graph), self.names)
         return text, (*draft.read, *([call.name] if has_effect(call, self.graph) else []))
 
-    def _longest(self, call: Call, *, part: bool) -> int:
+    def _longest(self, call: Call, names: str, *, part: bool) -> int:
         """How long the text of ``call`` may get by what is written into it."""
         if call.target_name == "torch.Tensor.add" and call.name.partition(".")[0] in _SUMS:
             return _LONGEST_SUM
-        longest = _LONGEST_STATEMENT - len(f"{self._wanted(call)} = ")
+        longest = _LONGEST_STATEMENT - len(f"{names} = ")
         return min(longest, _LONGEST_PART) if part else longest
 
     def _state_part(self, node: Node, part: _Part, draft: _Draft) -> None:
@@ -346,7 +348,7 @@ class Frame:
         expected = literal(guard.expected, self.names)
         same = "is not" if guard.expected is None or isinstance(guard.expected, bool) else "!="
         message = one_line(f"{shown} has to be {expected}: {guard.reason}")
-        return [f"if {found} {same} {expected}:", f"    raise ValueError({message!r})"]
+        return [f"if {found} {same} {expected}:", f"    raise ValueError({_on_lines(message)})"]
 
     def _noise(self, node: Noise) -> list[str]:
         text = f"noise[{node.name!r}]"
@@ -431,6 +433,12 @@ def _without_fixed(call: Call, graph: Graph) -> Call:
     positional = len(call.args) if list(given)[: len(kept)] == list(kept) else 0
     values = list(kept.values())
     return replace(call, args=tuple(values[:positional]), kwargs=dict(list(kept.items())[positional:]))
+
+
+def _on_lines(text: str) -> str:
+    """A literal of ``text``, in pieces that fit a line each."""
+    wrapper = TextWrapper(80, drop_whitespace=False, replace_whitespace=False, break_on_hyphens=False)
+    return " ".join(map(repr, wrapper.wrap(text)))
 
 
 def location_text(location: Location | None) -> str:

@@ -186,7 +186,8 @@ class _Side:
         for node in pair:
             self._depends[node.name] = self._reached(node.inputs)
         self._made: dict[tuple[Any, ...], Ref] = {}
-        self.latents = {name: self._latents[name] for name in self._latents if name in self._needed()}
+        needed = self._needed()
+        self.latents = {name: law for name, law in self._latents.items() if name in needed}
 
     def _reached(self, names: Iterable[str]) -> frozenset[str]:
         """The sites on which nodes depend, where these were fixed."""

@@ -312,7 +312,14 @@ def _read(body: list[ast.stmt], formulas: Mapping[str, Formula]) -> Graph:
 
 
 def _refuse(message: str, line: int, column: int) -> NoReturn:
-    raise CompileError(Diagnostic(code="graph-text", message=message, location=Location("<graph>", line, column)))
+    raise CompileError(
+        Diagnostic(
+            code="graph-text",
+            message=message,
+            location=Location("<graph>", line, column),
+            help="write the text as str(graph) does",
+        )
+    )
 
 
 def _refuse_at(at: ast.AST, message: str) -> NoReturn:

@@ -18,12 +18,12 @@ from dgmcompile.reparam.laws import STANDARD_EXPONENTIAL, STANDARD_UNIFORM
 from dgmcompile.reparam.registry import NoiseSource, NoiseTransform, tensor_or_number
 
 
-def logits_from_probs(probs: Tensor) -> Tensor:
+def logits_from_probs(probs: Tensor | float) -> Tensor:
     """log(p / (1 - p)): infinite at 0 and 1, as it should be."""
     return torch.logit(tensor_or_number(probs))
 
 
-def bernoulli_from_noise(noise: Tensor, logits: Tensor) -> Tensor:
+def bernoulli_from_noise(noise: Tensor, logits: Tensor | float) -> Tensor:
     """1 where the noise exceeds 1 - p, compared as logits, which do not saturate."""
     logits = tensor_or_number(logits)
     return (torch.logit(noise) > -logits).to(logits.dtype)
@@ -41,7 +41,7 @@ BERNOULLI = NoiseTransform(
 )
 
 
-def geometric_from_noise(noise: Tensor, logits: Tensor) -> Tensor:
+def geometric_from_noise(noise: Tensor, logits: Tensor | float) -> Tensor:
     """Inverse CDF of the number of failures before the first success: floor(log noise / log(1 - p))."""
     logits = tensor_or_number(logits).detach()
     failures = torch.log(noise) / F.logsigmoid(-logits.double())

@@ -14,11 +14,11 @@ from dgmcompile.reparam.registry import NoiseSource, NoiseTransform
 _DEVROYE = "inverse CDF; Devroye 1986, Non-Uniform Random Variate Generation, section II.2"
 
 
-def exponential_from_noise(noise: Tensor, rate: Tensor) -> Tensor:
+def exponential_from_noise(noise: Tensor, rate: Tensor | float) -> Tensor:
     return noise / rate
 
 
-def noise_from_exponential(value: Tensor, rate: Tensor) -> Tensor:
+def noise_from_exponential(value: Tensor, rate: Tensor | float) -> Tensor:
     return value * rate
 
 
@@ -33,11 +33,11 @@ EXPONENTIAL = NoiseTransform(
 )
 
 
-def pareto_from_noise(noise: Tensor, scale: Tensor, alpha: Tensor) -> Tensor:
+def pareto_from_noise(noise: Tensor, scale: Tensor | float, alpha: Tensor | float) -> Tensor:
     return scale * torch.exp(noise / alpha)
 
 
-def noise_from_pareto(value: Tensor, scale: Tensor, alpha: Tensor) -> Tensor:
+def noise_from_pareto(value: Tensor, scale: Tensor | float, alpha: Tensor | float) -> Tensor:
     return alpha * torch.log(value / scale)
 
 
@@ -51,11 +51,11 @@ PARETO = NoiseTransform(
 )
 
 
-def weibull_from_noise(noise: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
+def weibull_from_noise(noise: Tensor, scale: Tensor | float, concentration: Tensor | float) -> Tensor:
     return scale * noise ** (1 / concentration)
 
 
-def noise_from_weibull(value: Tensor, scale: Tensor, concentration: Tensor) -> Tensor:
+def noise_from_weibull(value: Tensor, scale: Tensor | float, concentration: Tensor | float) -> Tensor:
     return (value / scale) ** concentration
 
 
@@ -70,13 +70,13 @@ WEIBULL = NoiseTransform(
 )
 
 
-def half_cauchy_from_noise(noise: Tensor, scale: Tensor) -> Tensor:
+def half_cauchy_from_noise(noise: Tensor, scale: Tensor | float) -> Tensor:
     """Inverse CDF, tan(pi noise / 2), from the nearer end: tan loses its digits towards pi / 2."""
     near = torch.tan(math.pi / 2 * torch.minimum(noise, 1 - noise))
     return scale * torch.where(noise < 0.5, near, 1 / near)
 
 
-def noise_from_half_cauchy(value: Tensor, scale: Tensor) -> Tensor:
+def noise_from_half_cauchy(value: Tensor, scale: Tensor | float) -> Tensor:
     """CDF."""
     return 2 / math.pi * torch.atan(value / scale)
 

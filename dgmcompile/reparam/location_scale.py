@@ -14,11 +14,11 @@ from dgmcompile.reparam.registry import NoiseSource, NoiseTransform
 _DEVROYE = "inverse CDF; Devroye 1986, Non-Uniform Random Variate Generation, section II.2"
 
 
-def normal_from_noise(noise: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+def normal_from_noise(noise: Tensor, loc: Tensor | float, scale: Tensor | float) -> Tensor:
     return loc + scale * noise
 
 
-def noise_from_normal(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+def noise_from_normal(value: Tensor, loc: Tensor | float, scale: Tensor | float) -> Tensor:
     return (value - loc) / scale
 
 
@@ -33,11 +33,11 @@ NORMAL = NoiseTransform(
 )
 
 
-def log_normal_from_noise(noise: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+def log_normal_from_noise(noise: Tensor, loc: Tensor | float, scale: Tensor | float) -> Tensor:
     return torch.exp(loc + scale * noise)
 
 
-def noise_from_log_normal(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+def noise_from_log_normal(value: Tensor, loc: Tensor | float, scale: Tensor | float) -> Tensor:
     return (torch.log(value) - loc) / scale
 
 
@@ -51,7 +51,7 @@ LOG_NORMAL = NoiseTransform(
 )
 
 
-def half_normal_from_noise(noise: Tensor, scale: Tensor) -> Tensor:
+def half_normal_from_noise(noise: Tensor, scale: Tensor | float) -> Tensor:
     return scale * torch.abs(noise)
 
 
@@ -64,11 +64,11 @@ HALF_NORMAL = NoiseTransform(
 )
 
 
-def uniform_from_noise(noise: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def uniform_from_noise(noise: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
     return low + (high - low) * noise
 
 
-def noise_from_uniform(value: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def noise_from_uniform(value: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
     return (value - low) / (high - low)
 
 
@@ -83,13 +83,13 @@ UNIFORM = NoiseTransform(
 )
 
 
-def laplace_from_noise(noise: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+def laplace_from_noise(noise: Tensor, loc: Tensor | float, scale: Tensor | float) -> Tensor:
     """Inverse CDF."""
     centred = noise - 0.5
     return loc - scale * torch.sign(centred) * torch.log1p(-2 * torch.abs(centred))
 
 
-def noise_from_laplace(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+def noise_from_laplace(value: Tensor, loc: Tensor | float, scale: Tensor | float) -> Tensor:
     """CDF."""
     z = (value - loc) / scale
     return 0.5 - 0.5 * torch.sign(z) * torch.expm1(-torch.abs(z))
@@ -105,13 +105,13 @@ LAPLACE = NoiseTransform(
 )
 
 
-def cauchy_from_noise(noise: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+def cauchy_from_noise(noise: Tensor, loc: Tensor | float, scale: Tensor | float) -> Tensor:
     """Inverse CDF, tan(pi (noise - 1/2)), as a cotangent: it keeps its digits in both tails."""
     centred = noise - 0.5
     return loc + scale * torch.sign(centred) / torch.tan(math.pi * (0.5 - torch.abs(centred)))
 
 
-def noise_from_cauchy(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+def noise_from_cauchy(value: Tensor, loc: Tensor | float, scale: Tensor | float) -> Tensor:
     """CDF."""
     z = (value - loc) / scale
     return torch.atan2(torch.ones_like(z), -z) / math.pi
@@ -127,11 +127,11 @@ CAUCHY = NoiseTransform(
 )
 
 
-def gumbel_from_noise(noise: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+def gumbel_from_noise(noise: Tensor, loc: Tensor | float, scale: Tensor | float) -> Tensor:
     return loc - scale * torch.log(noise)
 
 
-def noise_from_gumbel(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+def noise_from_gumbel(value: Tensor, loc: Tensor | float, scale: Tensor | float) -> Tensor:
     return torch.exp((loc - value) / scale)
 
 
@@ -145,12 +145,12 @@ GUMBEL = NoiseTransform(
 )
 
 
-def logistic_from_noise(noise: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+def logistic_from_noise(noise: Tensor, loc: Tensor | float, scale: Tensor | float) -> Tensor:
     """Inverse CDF."""
     return loc + scale * torch.logit(noise)
 
 
-def noise_from_logistic(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+def noise_from_logistic(value: Tensor, loc: Tensor | float, scale: Tensor | float) -> Tensor:
     """CDF."""
     return torch.sigmoid((value - loc) / scale)
 

@@ -91,7 +91,7 @@ def test_json_and_the_report_say_the_same(run: Callable, write: Callable):
     assert report.pop("generator") == "made by dgmcompile"
     assert [f"out/{name}" for name in report.pop("files")] == printed.pop("files")
     assert report == printed
-    assert set(report) == {"name", "sites", "before", "after", "guards", "pair"}
+    assert set(report) == {"name", "sites", "before", "after", "guards", "pair", "warnings"}
     z, h, k, y = report["sites"]
     assert z == {
         "site": "z",
@@ -156,6 +156,24 @@ def test_long_programs_are_told_by_kind_of_step(run: Callable, write: Callable):
         "y_0 ... y_14  Normal  -               -                  -               a target: it stays random",
     ]
     assert len(json.loads(Path("out/report.json").read_text())["sites"]) == 30
+
+
+def test_what_its_user_should_know_is_said(run: Callable, write: Callable):
+    text = """
+    class Program(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout(0.5))
+        def forward(self):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("y", dist.Normal(self.net(z), 1.0).to_event(1), obs=torch.zeros(2))
+    model = Program()
+    """
+    ran = run("transform", write(text), "-o", "out", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.err.startswith("model.py:11:38: warning[random-module]")
+    (warning,) = json.loads(Path("out/report.json").read_text())["warnings"]
+    assert ran.err.strip() == warning
 
 
 def test_targets(run: Callable, write: Callable):
@@ -278,7 +296,7 @@ def test_check(run: Callable, write: Callable):
     ran = run("check", write(PROGRAM))
     assert ran.code == 0, ran.err
     assert [line.split()[0] for line in ran.out.splitlines()[1:5]] == ["z", "h", "k", "y"]
-    assert "model: the same program" in ran.out
+    assert ran.out.splitlines()[-1] == "model: the same program, at x.shape[0] = 7"
     report = json.loads(run("check", "model.py", "--json").out)
     assert report["ok"] is True
     assert [site["name"] for site in report["sites"]] == ["z", "h", "k", "y"]
