@@ -56,7 +56,7 @@ def diagnostics_page() -> Iterator[str]:
         for message, help in dict.fromkeys(cases[code]):
             yield f"{_escaped(message)}\n"
             if help not in ("", "..."):
-                yield f": *Way out:* {_escaped(help)}\n"
+                yield f"*Way out:* {_escaped(help)}\n"
 
 
 def _escaped(text: str) -> str:

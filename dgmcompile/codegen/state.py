@@ -163,6 +163,8 @@ def assignment(root: nn.Module, path: str, value: str, base: str = "self") -> st
     """Statement that gives ``path`` below ``root`` another value."""
     parent, _, name = path.rpartition(".")
     holder = access(root, parent, base) if parent else base
+    if "." in parent:  # a type checker does not know what stands in a container
+        holder = f"{base}.get_submodule({parent!r})"
     return f"{holder}.{name} = {value}" if is_plain(name) else f"setattr({holder}, {name!r}, {value})"
 
 

@@ -170,6 +170,17 @@ def drawn_subsample(location: Location | None) -> Diagnostic:
     )
 
 
+def chosen_targets(names: tuple[str, ...]) -> Diagnostic:
+    """The program does not say which of its sites are targets."""
+    return Diagnostic(
+        severity="note",
+        code="chosen-targets",
+        message=f"nothing is observed, so the targets are the sites that no other depends on: "
+        f"{', '.join(map(repr, names))}",
+        help="name others: --target SITE, or targets= in Python; 'all' takes every site",
+    )
+
+
 def random_module(path: str, module: nn.Module, location: Location | None) -> Diagnostic:
     """A submodule that draws random numbers by itself, as dropout in training mode does."""
     return Diagnostic(

@@ -102,7 +102,9 @@ class _Program:
         _refuse_difference(_compared(base, again), base)
         nodes, sizes, guards = self._with_sizes(base)
         graph = self._built(base.recording, with_roles(nodes, targets), sizes, guards)
-        return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base)))
+        observed = any(node.site is not None and node.site.role == "target" for node in nodes)
+        chosen = [] if observed or targets is not None else [refusals.chosen_targets(graph.targets)]
+        return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base), *chosen))
 
     def _mode_warnings(self, base: _Run) -> list[Diagnostic]:
         """What the program would do with its modules in the other mode, if that is something else."""
@@ -140,7 +142,7 @@ class _Program:
                 self._model(*args, **kwargs)
         except CompileError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if recorder.recording.errors:  # what was refused before is why it raises now
                 raise CompileError(*recorder.recording.errors) from error
             raise _program_raised(error) from error
@@ -354,7 +356,7 @@ def _refuse_difference(found: Sizes | Difference, base: _Run) -> None:
     )
 
 
-def _program_raised(error: Exception) -> CompileError:
+def _program_raised(error: BaseException) -> CompileError:
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_library(f.filename)]
     location = None
     if frames:

@@ -11,8 +11,8 @@ Each line is one node, in Python's syntax (it is read with `ast` and never run):
     y: float32[batch, 784] = sample.Bernoulli(logits=z).event(1).target(plate("data", -2, batch))
 
 A bare name is a node's value; of a size node, the `Size` it makes. A dotted name (``teacher.z``)
-stands as it is, any other that is no identifier as ``ref["weird name"]``. ``float32`` alone is a scalar tensor. ``return`` stands where the
-outputs are not just the sites.
+stands as it is, any other that is no identifier as ``ref["weird name"]``. ``float32`` alone is a scalar
+tensor. ``return`` stands where the outputs are not just the sites.
 """
 
 from __future__ import annotations

@@ -90,6 +90,14 @@ PROGRAMS: dict[str, tuple[str, str]] = {
         """,
         "model.py:6:5: error[program-raised]: the model raised ValueError: sizes \\x1b[31m do not fit",
     ),
+    "program-raised (exit)": (
+        """
+        def model():
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+            raise SystemExit(0)
+        """,
+        "model.py:7:5: error[program-raised]: the model raised SystemExit: 0",
+    ),
     "file-raised": (
         """
         def size(name):

@@ -176,6 +176,19 @@ def test_what_its_user_should_know_is_said(run: Callable, write: Callable):
     assert ran.err.strip() == warning
 
 
+def test_which_sites_were_taken_as_targets_is_said(run: Callable, write: Callable):
+    text = """
+    def model():
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("y", dist.Normal(z, 1.0))
+    """
+    ran = run("transform", write(text))
+    assert ran.err.startswith(
+        "note[chosen-targets]: nothing is observed, so the targets are the sites that no other depends on: 'y'\n"
+    )
+    assert run("transform", "model.py", "--target", "z").err == ""
+
+
 def test_targets(run: Callable, write: Callable):
     write(PROGRAM)
     rows = json.loads(run("transform", "model.py", "--no-student", "--target", "k", "--target", "y", "--json").out)

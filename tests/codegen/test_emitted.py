@@ -69,6 +69,18 @@ def imported(text: str) -> set[str]:
     return found
 
 
+def test_type_checkers_accept_the_texts(request: pytest.FixtureRequest, tmp_path: Path):
+    pytest.importorskip("pyright")
+    for name in ("hvae", "blocks", "pair"):
+        (tmp_path / f"{name}.py").write_text(source_of(request.getfixturevalue(name).graph), encoding="utf-8")
+    (tmp_path / "wrong.py").write_text("x: int = ''\n", encoding="utf-8")
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "standard", "pythonVersion": "3.11"}')
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "-p", str(tmp_path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    errors = [line for line in shown.splitlines() if " - error: " in line]
+    assert len(errors) == 1 and "wrong.py" in errors[0], shown
+
+
 @pytest.mark.parametrize("name", ["hvae", "blocks", "pair"])
 def test_the_text_is_the_golden_one_and_clean(name: str, request: pytest.FixtureRequest, golden: Any):
     text = source_of(request.getfixturevalue(name).graph)

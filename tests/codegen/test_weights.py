@@ -13,6 +13,8 @@ from torch.distributions import constraints
 
 from dgmcompile.codegen import source_of
 from dgmcompile.codegen.printed import load_weights
+from dgmcompile.ir.binding import Binding, Submodule
+from dgmcompile.ir.graph import Argument, Call, Graph, Input, Parameter, Ref
 
 from .test_emitted import run_alone
 
@@ -108,3 +110,24 @@ def test_a_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(pickle.UnpicklingError):
         load_weights(Net(), "bomb.pt")
     assert not Path("exploded").exists()
+
+
+def test_what_could_not_keep_its_name_is_loaded_by_the_users():
+    net = nn.Linear(2, 2)
+    nodes = [
+        Input(name="x", path=("x",), shape=(3, 2), dtype=torch.float32),
+        Parameter(name="type", path="type", shape=(2,)),
+        Call(name="source", target="self.source", args=(Ref("x"),)),
+        Call(name="y", target="torch.Tensor.add", args=(Ref("source"), Ref("type"))),
+    ]
+    shift = nn.Parameter(torch.rand(2))
+    binding = Binding(tensors={"type": shift}, modules={"source": Submodule(net)})
+    graph = Graph(nodes, outputs={"y": "y"}, arguments=(Argument("x"),), binding=binding)
+    scope: dict[str, Any] = {"__name__": "emitted"}
+    exec(compile(source_of(graph), "emitted.py", "exec"), scope)
+    model, x = scope["Model"](), torch.rand(3, 2)
+    state = {"type": shift.detach(), **{f"source.{name}": value for name, value in net.state_dict().items()}}
+    scope["load_weights"](model, state)
+    assert torch.equal(model(x)["y"], net(x) + shift)
+    with pytest.raises(ValueError, match=r"the weights lack \['type'\]"):
+        scope["load_weights"](model, {name: value for name, value in state.items() if name != "type"})

@@ -222,13 +222,16 @@ class Drops(nn.Module):
 )
 def test_warned_of(model: nn.Module, code: str, message: str):
     graph = dgm.trace(model)
-    assert [(w.severity, w.code, w.message) for w in graph.warnings] == [("warning", code, message)]
+    warning, note = graph.warnings
+    assert (warning.severity, warning.code, warning.message) == ("warning", code, message)
+    assert (note.severity, note.code) == ("note", "chosen-targets")
     assert graph.warnings[0].location.line > 0
     assert dgm.compact(dgm.semi_auxiliary(graph)).warnings == graph.warnings
 
 
 def test_modules_that_know_their_mode_are_not_warned_of():
-    assert dgm.trace(Drops().eval()).warnings == ()
+    assert [note.code for note in dgm.trace(Drops().eval()).warnings] == ["chosen-targets"]
+    assert dgm.trace(Drops().eval(), targets="all").warnings == ()
 
 
 def test_functional_dropout_in_train_mode_is_refused():
