@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +47,17 @@ class Arguments:
                 )
             ) from None
         self._signature = signature
+        self._defaulted = self._fill_in_defaults()
         self._values = self._by_name(self._bound.arguments)
         self.leaves = dict(_leaves(self._values))
+
+    def _fill_in_defaults(self) -> frozenset[str]:
+        """Plain values that the caller left to the program count as given: the graph holds for them alone."""
+        given = self._bound.arguments
+        defaults = {n: p.default for n, p in self._signature.parameters.items() if n not in given and _is_literal(p)}
+        both = {**given, **defaults}
+        self._bound.arguments = {n: both[n] for n in self._signature.parameters if n in both}  # type: ignore[assignment]
+        return frozenset(defaults)
 
     def _by_name(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """What came through ``**`` counts as so many arguments."""
@@ -84,17 +93,28 @@ class Arguments:
         bound = self._bound_to({n: _rebuilt(v, (n,), new) for n, v in self._values.items()})
         return Arguments(self._model, bound.args, bound.kwargs)
 
-    @property
-    def arguments(self) -> tuple[Argument, ...]:
-        """Those that were given, in the signature's order."""
+    def arguments(self, sizes: Iterable[SizeClass] = ()) -> tuple[Argument, ...]:
+        """Those that were given, in the signature's order; ``sizes`` are read from them.
+
+        One may be left out later only where the program's own default is what was recorded.
+        """
+        read = {path for size_class in sizes for path, dim in size_class.members if dim is None}
         return tuple(
             Argument(
                 f"*{name}" if self._kind(name) is inspect.Parameter.VAR_POSITIONAL else name,
-                required=any(path[0] == name and isinstance(leaf, Tensor) for path, leaf in self.leaves.items()),
+                required=any(path[0] == name and self._is_needed(path, path in read) for path in self.leaves),
                 keyword_only=self._kind(name) is inspect.Parameter.KEYWORD_ONLY,
             )
             for name in self._values
         )
+
+    def _is_needed(self, path: Path, is_size: bool) -> bool:
+        leaf, parameter = self.leaves[path], self._signature.parameters.get(str(path[0]))
+        if isinstance(leaf, Tensor) or is_size:
+            return True
+        if not isinstance(leaf, bool | int | float | str | None):
+            return False
+        return len(path) > 1 or parameter is None or not _is_literal(parameter) or not _same(parameter.default, leaf)
 
     @property
     def tensors(self) -> dict[Path, Tensor]:
@@ -102,8 +122,12 @@ class Arguments:
 
     @property
     def literals(self) -> dict[Path, Any]:
-        """Leaves that are neither tensors nor whole numbers nor modules: taken as fixed."""
-        return {p: v for p, v in self.leaves.items() if not isinstance(v, Tensor | nn.Module) and not _is_int(v)}
+        """Leaves that are taken as fixed: no tensors, no modules, no whole numbers that the caller gave."""
+        return {
+            path: leaf
+            for path, leaf in self.leaves.items()
+            if not isinstance(leaf, Tensor | nn.Module) and (not _is_int(leaf) or path[0] in self._defaulted)
+        }
 
     def size_classes(self) -> list[SizeClass]:
         """Leading dimensions of one length (and equal numbers) first, then the other dimensions by length."""
@@ -115,7 +139,7 @@ class Arguments:
                     kind = "leading" if dim == 0 else "other"
                     groups.setdefault((kind, size), []).append((path, dim))
         for path, leaf in self.leaves.items():
-            if _is_int(leaf):
+            if _is_int(leaf) and path[0] not in self._defaulted:
                 kind = ("leading", leaf) if leaf in leading else ("/".join(map(str, path)), leaf)
                 groups.setdefault(kind, []).append((path, None))
         ordered = sorted(groups.items(), key=lambda group: group[0][0] != "leading")
@@ -137,6 +161,15 @@ class Arguments:
         new = {p: v.detach().clone() if isinstance(v, Tensor) else v for p, v in new.items()}
         bound = self._bound_to({n: _rebuilt(v, (n,), new) for n, v in self._values.items()})
         return list(bound.args), bound.kwargs, new
+
+
+def _is_literal(parameter: inspect.Parameter) -> bool:
+    """Has it a default that a signature can show?"""
+    return parameter.default is None or isinstance(parameter.default, bool | int | float | str)
+
+
+def _same(default: Any, value: Any) -> bool:
+    return type(default) is type(value) and (default == value or default != default)
 
 
 def _is_int(value: Any) -> bool:

@@ -172,7 +172,7 @@ class _Program:
         return base.nodes, [], guards
 
     def _fixed(self) -> dict[Path, Any]:
-        return {p: v for p, v in self._arguments.literals.items() if isinstance(v, bool | float | str | None)}
+        return {p: v for p, v in self._arguments.literals.items() if isinstance(v, bool | int | float | str | None)}
 
     def _varied(self, base: _Run, sizes: Mapping[SizeClass, int]) -> Sizes | str:
         """What differs at other sizes, or why the program cannot be followed there."""
@@ -232,7 +232,7 @@ class _Program:
         guards = [replace(guard, expected=map_names(guard.expected, names.__getitem__)) for guard in guards]
         return Graph(
             _needed(renamed(collapsed.nodes, names.__getitem__)),
-            arguments=self._arguments.arguments,
+            arguments=self._arguments.arguments(classes),
             guards=tuple(guards),
             binding=Binding(tensors, {p: m for p, m in collapsed.modules.items() if p in used}),
         )
