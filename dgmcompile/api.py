@@ -15,6 +15,8 @@ from dgmcompile.distill.losses import LossOptions
 from dgmcompile.distill.pair import Match, Method, Pair, pair_graphs
 from dgmcompile.frontends import trace as recording
 from dgmcompile.frontends.arguments import Arguments
+from dgmcompile.frontends.modules import ModulePaths
+from dgmcompile.frontends.state import UserState
 from dgmcompile.ir.graph import Graph, Guard, Node
 from dgmcompile.ir.size import Size
 from dgmcompile.ir.text import parse as parse_text
@@ -203,9 +205,7 @@ class DistillationLoss(nn.Module):
 
     def _compile(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         for program in self._programs:
-            if _module_of(program) is None:
-                with torch.random.fork_rng(), torch.no_grad(), poutine.block():
-                    program(*args, **kwargs)  # or each recording would initialise parameters of its own
+            _initialise(program, args, kwargs)
         guards, loss = self._distillation.compiled(*self._programs, args, kwargs)
         own = dict(self.student.named_modules()) if self.student is not None else {}
         made = loss.get_submodule("student").named_modules()
@@ -217,6 +217,15 @@ def _module_of(program: Callable[..., Any]) -> nn.Module | None:
     """The module that a program is, or whose method it is."""
     owner = getattr(program, "__self__", program)
     return owner if isinstance(owner, nn.Module) else None
+
+
+def _initialise(program: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Run the program once, or each recording would make parameters of its own that the store never sees."""
+    state = UserState()
+    state.remember(ModulePaths(program).modules())
+    with torch.random.fork_rng(), torch.no_grad(), poutine.block():
+        program(*args, **kwargs)
+    state.restore()
 
 
 def _holds(guard: Guard, leaves: Mapping[Any, Any]) -> bool:

@@ -79,10 +79,10 @@ def _one_line(text: str) -> str:
 
 
 class CompileError(Exception):
-    """The user's to mend: every problem that was found, in source order."""
+    """The user's to mend: every problem that was found, each once, in source order."""
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
-        self.diagnostics = tuple(sorted(diagnostics, key=_source_order))
+        self.diagnostics = tuple(sorted(dict.fromkeys(diagnostics), key=_source_order))
         super().__init__(*self.diagnostics)
 
     def __str__(self) -> str:

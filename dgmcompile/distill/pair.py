@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
+from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.distill.matching import (
     STUDENT,
     TEACHER,
@@ -87,8 +88,10 @@ def pair_graphs(teacher: Graph, student: Graph, match: Match | None = None, meth
             its terms sum the latents out.
     Errors:
         `CompileError` ``pair-mismatch`` with a row for each site or argument that does not fit, and
-        ``pair-form`` for graphs whose latents are rewritten already.
+        ``pair-form`` for graphs whose latents are rewritten already, ``unknown-method`` for another method.
     """
+    if method not in get_args(Method):
+        raise CompileError(_unknown_method(method))
     matching = Matching.of(Side.of(teacher), Side.of(student), match or {})
     refuse_mismatches(matching, method)
     joint = _Joint(matching, method)
@@ -104,6 +107,15 @@ def pair_graphs(teacher: Graph, student: Graph, match: Match | None = None, meth
         compared=tuple(joint.paired(a, b) for a, b in matching.sites.items()),
         laws={law.name: law for law in joint.laws()},
         method=method,
+    )
+
+
+def _unknown_method(method: str) -> Diagnostic:
+    return Diagnostic(
+        code="unknown-method",
+        message=f"there is no method {method!r}",
+        notes=(f"methods: {', '.join(get_args(Method))}",),
+        help="choose one of these",
     )
 
 

@@ -36,6 +36,8 @@ class Arguments:
     def __init__(self, model: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._model = model
         signature = signature_of(model)
+        if isinstance(args, Tensor):
+            raise CompileError(_no_tuple())
         try:
             self._bound = signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -161,6 +163,14 @@ class Arguments:
         new = {p: v.detach().clone() if isinstance(v, Tensor) else v for p, v in new.items()}
         bound = self._bound_to({n: _rebuilt(v, (n,), new) for n, v in self._values.items()})
         return list(bound.args), bound.kwargs, new
+
+
+def _no_tuple() -> Diagnostic:
+    return Diagnostic(
+        code="example-inputs",
+        message="the example inputs are a tensor, where a tuple of the model's arguments is expected",
+        help="write model_args=(x,)",
+    )
 
 
 def _is_literal(parameter: inspect.Parameter) -> bool:

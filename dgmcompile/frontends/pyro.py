@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 from pyro.poutine.messenger import Messenger
@@ -12,6 +13,7 @@ from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.frontends.distributions import ConstructorCalls, Law, unwrapped
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.source import assigned_name, location_of, user_frame
+from dgmcompile.ir.formulas import SUBSAMPLING_SCALE
 from dgmcompile.ir.graph import Arg, Call, Plate, Ref, Sample, Site, value_parents
 
 
@@ -27,6 +29,7 @@ class SiteRecorder(Messenger):
         self._recorder = recorder
         self._calls = calls
         self._sites: dict[str, Location | None] = {}
+        self._targets: set[str] = set()
 
     def _pyro_sample(self, msg: Any) -> None:
         if type(msg["fn"]).__name__ == "_Subsample":
@@ -92,21 +95,36 @@ class SiteRecorder(Messenger):
             transforms=law.steps,
             event_dim=msg["fn"].event_dim,
             mask=self._mask(law, msg["mask"]),
-            scale=None if _is_one(msg["scale"]) else recorder.arg(msg["scale"]),
+            scale=self._scale(msg, location),
             shape=tuple(value.shape),
             dtype=value.dtype,
             site=Site(msg["name"], "target" if msg["is_observed"] else "latent", law.family, _plates(msg)),
             location=location,
         )
         ref = recorder.add(node, msg["name"], value)
+        if msg["is_observed"]:
+            self._targets.add(node.name)
         recorder.recording.origin[node.name] = f"site {msg['name']!r}"
         if isinstance(observed, Tensor):
             self._observe(observed, value, ref, location)
         msg["value"], msg["done"] = value, True
 
+    def _scale(self, msg: Any, location: Location | None) -> Arg:
+        """Plates that subsample scale by a quotient of sizes, which stays one at other sizes."""
+        scale = msg["scale"]
+        if not isinstance(scale, int | float):
+            return self._recorder.arg(scale)
+        drawn = [f for f in msg["cond_indep_stack"] if f.full_size not in (None, -1, f.size)]
+        if not drawn:
+            return None if scale == 1 else scale
+        full_size, size = prod(int(f.full_size) for f in drawn), prod(int(f.size) for f in drawn)
+        factor = float(f"{scale * size / full_size:.12g}")  # rounded: it is the same at every size
+        args = (full_size, size) if factor == 1 else (full_size, size, factor)
+        return self._recorder.call(SUBSAMPLING_SCALE, args, {}, scale, location, "scale")
+
     def _refuse_computed(self, name: str, ref: Ref, location: Location | None) -> None:
         origin = self._recorder.origin_of(ref)
-        if origin is not None and origin.startswith("site"):
+        if origin is not None and origin.startswith("site") and ref.name not in self._targets:
             self._recorder.recording.errors.append(
                 Diagnostic(
                     code="observed-latent",
@@ -174,10 +192,6 @@ def _plates(msg: Any) -> tuple[Plate, ...]:
 def _own_memory(value: Tensor) -> Tensor:
     """A sampler may return its parameter, or a view of it (Delta does)."""
     return value.clone()
-
-
-def _is_one(scale: Any) -> bool:
-    return isinstance(scale, int | float) and scale == 1
 
 
 def with_roles(nodes: list[Any], targets: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Torch functions for what has no functional spelling of its own: writes into a tensor."""
+"""Functions for what torch has no functional spelling of: writes into a tensor, and the scale of a subsample."""
 
 from __future__ import annotations
 
@@ -33,5 +33,11 @@ def read_view(x: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset:
     return torch.as_strided(x.contiguous(), size, stride, offset)
 
 
+def subsampling_scale(full_size: int, size: int, factor: float = 1.0) -> float:
+    """By how much each of ``size`` drawn out of ``full_size`` counts, times what else the site is scaled by."""
+    return factor * full_size / size
+
+
 SETITEM, COPIED, WRITE_VIEW, READ_VIEW = (Formula.of(f) for f in (setitem, copied, write_view, read_view))
-FORMULAS = {formula.name: formula for formula in (SETITEM, COPIED, WRITE_VIEW, READ_VIEW)}
+SUBSAMPLING_SCALE = Formula.of(subsampling_scale)
+FORMULAS = {formula.name: formula for formula in (SETITEM, COPIED, WRITE_VIEW, READ_VIEW, SUBSAMPLING_SCALE)}

@@ -125,3 +125,26 @@ def test_a_matched_pair_of_other_names():
     assert out.total == 0 and out.surrogate["y"] == 0
     apart = dgm.Distillation(match={"z": None})(program("z"), program("h")).terms()
     assert apart.total > 0 and apart.latent == {}
+
+
+class _CallsParam(torch.nn.Module):
+    """A plain module whose forward asks Pyro's store for a parameter."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__()
+        self.tag = tag
+        self.linear = torch.nn.Linear(1, 1)
+
+    def forward(self, x: torch.Tensor) -> None:
+        offset = pyro.param(f"{self.tag}_offset", torch.tensor(0.3))
+        with pyro.plate("batch", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(1), 1.0).to_event(1))
+            pyro.sample("y", dist.Normal(self.linear(z) + offset, 1.0).to_event(1), obs=x)
+
+
+def test_parameters_that_a_module_asks_the_store_for_are_trained():
+    student = _CallsParam("student")
+    loss = dgm.Distillation()(_CallsParam("teacher"), student)
+    loss(torch.zeros(4, 1)).backward()
+    stored = pyro.get_param_store()._params["student_offset"]
+    assert stored.grad is not None and stored.grad.abs() > 0

@@ -75,8 +75,9 @@ def test_masks_and_scales_of_every_kind_are_part_of_the_site():
         with poutine.mask(mask=mask), poutine.scale(scale=3.0), pyro.plate("p", 10, subsample_size=2):
             pyro.sample("x", dist.Normal(0.0, 1.0).mask(mask))
 
-    node = site(dgm.trace(model, (torch.tensor([True, False]),)), "x")
-    assert node.scale == 15.0
+    graph = dgm.trace(model, (torch.tensor([True, False]),))
+    node = site(graph, "x")
+    assert graph[node.scale.name].args == (10, 2, 3.0)
     assert isinstance(node.mask, Ref)
 
 
