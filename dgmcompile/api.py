@@ -141,6 +141,8 @@ def compile(graph: DGM, *, memory_format: torch.memory_format | None = None, **o
     ``forward`` returns ``total`` and the terms ``surrogate`` and ``latent`` by site; ``options`` are
     those of `LossOptions`. The module's parameters are the user's own; ``memory_format`` lays them out,
     as ``module.to(memory_format=...)`` does: ``torch.channels_last`` makes convolutions of images faster.
+    A ``pyro.param`` is shared once the program has run and the store holds it; a program that never ran
+    has none to share. A submodule that draws by itself (dropout in training mode) draws at every call.
     """
     if options and not isinstance(graph, Pair):
         raise TypeError(f"{', '.join(options)}: only a pair's loss has options")
