@@ -14,10 +14,14 @@ from dgmcompile.ir.size import Size
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two recordings part: a node of the first, and what is there in each."""
+    """Where two recordings part: a node of the first, and what is there in each.
+
+    ``is_number``: is it a real number that differs, and the same program else?
+    """
 
     node: Node | None
     found: str
+    is_number: bool = False
 
 
 def live(recording: Recording) -> list[Node]:
@@ -85,7 +89,7 @@ def compare(first: Sequence[Node], second: Sequence[Node]) -> Sizes | Difference
             if _same(x, y):
                 continue
             if not (_is_int(x) and _is_int(y)) or isinstance(first[index], Parameter):
-                return Difference(first[index], _change(x, y, second[index]))
+                return Difference(first[index], _change(x, y, second[index]), isinstance(x, float))
             differing[index, atom] = y
     if len(first) != len(second):
         longer = first if len(first) > len(second) else second

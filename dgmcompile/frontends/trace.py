@@ -185,7 +185,8 @@ class _Program:
         found = _compared(base, run)
         if isinstance(found, Difference):
             place = f" ({found.node.location})" if found.node and found.node.location else ""
-            return f"the program's structure depends on it{place}"
+            what = "a number in the program" if found.is_number else "the program's structure"
+            return f"{what} depends on it{place}"
         return found
 
     def _solved(self, base: _Run, classes: list[SizeClass], dynamic: dict[SizeClass, Sizes]) -> list[Node] | str:

@@ -152,7 +152,7 @@ PROGRAMS = (
     Program(sequential_plate, (values(3),)),
     Program(plate_without_size, (values(5),)),
     Program(subsampled, (values(4),)),
-    Program(mini_batch, (values(7),), other_size=False),
+    Program(mini_batch, (values(7),)),
     Program(masked_sequence, (values(4, 3), torch.tensor([3, 1, 2, 3]))),
     Program(masked_by_value, (values(5), bits(5))),
     Program(two_masks, (values(5), bits(5), bits(5, seed=2))),

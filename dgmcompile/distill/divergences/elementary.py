@@ -11,7 +11,9 @@ EULER_GAMMA = 0.5772156649015329
 
 def as_tensors(*values: Tensor | float) -> tuple[Tensor, ...]:
     """Plain numbers as tensors, of the dtype and on the device of the first floating tensor beside them."""
-    like = next((v for v in values if isinstance(v, Tensor) and v.is_floating_point()), torch.empty(()))
+    like = next((v for v in values if isinstance(v, Tensor) and v.is_floating_point()), None)
+    if like is None:
+        like = torch.empty(())
     return tuple(v if isinstance(v, Tensor) else like.new_tensor(v) for v in values)
 
 
