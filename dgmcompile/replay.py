@@ -28,7 +28,7 @@ from dgmcompile.frontends.state import UserState, preserved, seed_everything
 from dgmcompile.frontends.trace import trace
 from dgmcompile.ir.graph import Argument, Graph, Input, Node, Ref, Sample, leaves, map_arg
 from dgmcompile.ir.size import Size
-from dgmcompile.passes import auxiliary, compact, semi_auxiliary
+from dgmcompile.passes import compact, lower, semi_auxiliary
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Relative, by the dtype of what is compared; gradients, which are sums over sites, may differ by ten times that."""
@@ -51,7 +51,8 @@ class SiteCheck:
 class CheckReport:
     """``ok`` where every site of the program agrees; ``sizes`` are those it was replayed at.
 
-    ``gradients``: parameter path or latent -> the largest relative error of the gradient of the log-probabilities.
+    ``gradients``: parameter path or latent -> the largest relative error of the gradient of the log-probabilities;
+    ``not_compared`` says why there are none, where autograd refuses the original program.
     """
 
     name: str
@@ -59,6 +60,7 @@ class CheckReport:
     sizes: Mapping[str, int]
     gradients: Mapping[str, float] = field(default_factory=dict)
     gradient_tolerance: float = 1e-4
+    not_compared: str = ""
 
     @property
     def ok(self) -> bool:
@@ -81,6 +83,8 @@ class CheckReport:
             worst = max(self.gradients.values())
             wrong = "".join(f"\n  DIFFERS {name}" for name in self.wrong_gradients)
             rows.append(f"gradients of {len(self.gradients)} parameters and latents: {worst:.1e}{wrong}")
+        if self.not_compared:
+            rows.append(f"gradients not compared: {self.not_compared}")
         return "\n".join([header, *rows])
 
 
@@ -119,14 +123,14 @@ def check(
         args, kwargs, _ = overwritten.varied({})
         conditioned = _Conditioned(graph, args, kwargs, values, seed)
         args, kwargs, _ = overwritten.varied({})
-        gradients = _gradient_errors(
+        gradients, not_compared = _gradient_errors(
             graph, conditioned, lambda: _replayed(model, args, kwargs, random, values, state, seed)
         )
         double = any(site.log_prob.dtype == torch.float64 for site in replayed.values() if site.log_prob is not None)
     missing = [name for name in replayed if name not in {site.name for site in sites}]
     sites += tuple(SiteCheck(name, "", "", float("inf"), float("inf"), False, "(not in the graph)") for name in missing)
     tolerance = 10 * TOLERANCES[torch.float64 if double else torch.float32]
-    return CheckReport(graph.name, sites, {_words(c): n for c, n in sizes.items()}, gradients, tolerance)
+    return CheckReport(graph.name, sites, {_words(c): n for c, n in sizes.items()}, gradients, tolerance, not_compared)
 
 
 def _initialise(model: Callable[..., Any], arguments: Arguments, state: UserState) -> None:
@@ -199,8 +203,8 @@ class _Compiled:
     def __init__(self, graph: Graph, args: list[Any], kwargs: dict[str, Any], seed: int) -> None:
         wanted = {n.name: n.name for s in graph.samples for n in _read_by(s, graph)}
         semi = semi_auxiliary(graph.evolve(outputs={**wanted, **graph.outputs}))
-        module = compile_graph(auxiliary(compact(semi)))
-        plain = compile_graph(auxiliary(compact(semi_auxiliary(graph))))
+        module = compile_graph(lower(compact(semi)))
+        plain = compile_graph(lower(compact(semi_auxiliary(graph))))
         noise = module.sample_noise(*args, **kwargs, generator=torch.Generator().manual_seed(seed))  # type: ignore[operator]
         with torch.no_grad():
             seed_everything(seed)
@@ -326,10 +330,10 @@ def _leaves_of(graph: Graph, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _gradient_errors(
     graph: Graph, compiled: _Conditioned, replay: Callable[[], Mapping[str, _Replayed]]
-) -> dict[str, float]:
+) -> tuple[dict[str, float], str]:
     """Of the sites' log-probabilities, weighted, with respect to latents and parameters.
 
-    Empty where autograd refuses the program itself, as it does for some writes in place.
+    Where autograd refuses the program itself, as it does for some writes in place: none, and the reason.
     """
     tensors = {name: value for name, value in compiled.values.items() if value.requires_grad}
     tensors |= {path: t for path, t in graph.binding.tensors.items() if t.requires_grad and t.is_leaf}
@@ -339,10 +343,12 @@ def _gradient_errors(
         try:
             replayed = replay()
             theirs = _gradients([replayed[name].log_prob for name in names], list(tensors.values()))
-        except (RuntimeError, KeyError):
-            return {}
+        except RuntimeError as error:
+            return {}, f"autograd refuses the original program ({str(error).splitlines()[0]})"
+        except KeyError as missing:
+            return {}, f"site {missing} is not in the program"
         found = _gradients(ours, list(tensors.values()))
-    return {name: _error(a, b) for name, a, b in zip(tensors, found, theirs, strict=True)}
+    return {name: _error(a, b) for name, a, b in zip(tensors, found, theirs, strict=True)}, ""
 
 
 def _gradients(log_probs: list[Any], tensors: list[Tensor]) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -73,7 +74,8 @@ def _undrawable(node: Sample) -> Diagnostic | None:
 def _draw(node: Sample, fresh: Callable[[str], str]) -> Iterator[Node]:
     location = node.location
     law = fresh(f"{node.name}_law")
-    kwargs: dict[str, Arg] = dict(node.params)
+    known = inspect.signature(getattr(torch.distributions, node.family)).parameters
+    kwargs: dict[str, Arg] = {name: value for name, value in node.params.items() if name in known}  # Pyro has more
     yield Call(name=law, target=f"torch.distributions.{node.family}", kwargs=kwargs, location=location)
     yield Call(
         name=node.name,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor, nn
@@ -235,3 +236,28 @@ def test_weights_of_the_compiled_form_are_the_users_own():
     graph = dgm.trace(vae.model, (values(4, 3),))
     compiled = dgm.compile(graph)
     assert compiled.decoder.hidden.weight is vae.decoder.hidden.weight
+
+
+def test_a_target_without_a_transform_is_drawn_and_replayed():
+    def model(x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Poisson(z.exp()), obs=x)
+
+    assert dgm.check(model, (torch.zeros(6),)).ok
+    values = dgm.compile(dgm.semi_auxiliary(dgm.trace(model, (torch.zeros(6),))))(torch.zeros(500))
+    assert torch.equal(values["x"], values["x"].round()) and values["x"].max() > 1
+
+
+def test_says_why_gradients_are_not_compared():
+    def model(x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            h = z.exp()
+            pyro.sample("w", dist.Normal(h.sqrt(), 1.0))
+            h.mul_(2)  # autograd needs the old values of h
+            pyro.sample("x", dist.Normal(h, 1.0), obs=x)
+
+    report = dgm.check(model, (torch.zeros(4),))
+    assert report.ok and report.gradients == {}
+    assert "gradients not compared: autograd refuses the original program" in str(report)
