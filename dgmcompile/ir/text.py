@@ -19,10 +19,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import io
 import keyword
+import re
+import tokenize
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -267,7 +270,9 @@ def _format_argument(argument: Argument) -> str:
 
 
 def parse(text: str, formulas: Mapping[str, Formula] | None = None) -> Graph:
-    """The graph whose text ``format_graph`` wrote, or a person did; comments are skipped.
+    """The graph whose text ``format_graph`` wrote, or a person did.
+
+    A comment ``# model.py:14:8`` is the node's source line; others are skipped.
 
     Args:
         text: may be indented, as in a test's triple quotes.
@@ -275,15 +280,28 @@ def parse(text: str, formulas: Mapping[str, Formula] | None = None) -> Graph:
     Errors:
         `CompileError` with code ``graph-text`` at the line that is wrong.
     """
+    text = inspect.cleandoc(text)
     try:
-        tree = ast.parse(inspect.cleandoc(text))
+        tree = ast.parse(text)
     except (SyntaxError, ValueError) as error:
         line, column = (error.lineno, error.offset) if isinstance(error, SyntaxError) else (1, 1)
         _refuse(f"not in the text form of a graph: {error}", line or 1, column or 1)
-    return _read(tree.body, formulas or {})
+    return _read(tree.body, formulas or {}, _locations(text))
 
 
-def _read(body: list[ast.stmt], formulas: Mapping[str, Formula]) -> Graph:
+_LOCATION = re.compile(r"# (.+):(\d+):(\d+)")
+
+
+def _locations(text: str) -> dict[int, Location]:
+    """Line of the text -> the source line that its comment names."""
+    found = dict[int, Location]()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT and (match := _LOCATION.fullmatch(token.string)):
+            found[token.start[0]] = Location(match[1], int(match[2]), int(match[3]))
+    return found
+
+
+def _read(body: list[ast.stmt], formulas: Mapping[str, Formula], locations: Mapping[int, Location]) -> Graph:
     lines, changes = list[_Line](), dict[str, Any]()
     guards, returned = list[ast.Call](), list[ast.Return]()
     for statement in body:
@@ -301,7 +319,7 @@ def _read(body: list[ast.stmt], formulas: Mapping[str, Formula]) -> Graph:
             case _:
                 _refuse_at(statement, "expected `name: dtype[shape] = head(...)`, `guard(...)` or `return ...`")
     reader = _Reader({line.name for line in lines if line.is_size}, formulas)
-    nodes = [reader.node(line) for line in lines]
+    nodes = [replace(reader.node(line), location=locations.get(line.statement.end_lineno or 0)) for line in lines]
     changes |= {"guards": tuple(map(reader.guard, guards))}
     if returned:
         changes["outputs"] = _outputs(returned[-1])

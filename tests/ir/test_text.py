@@ -340,3 +340,17 @@ def test_a_text_that_is_no_graph_is_refused_where_it_is_wrong(text: str, message
     (found,) = caught.value.diagnostics
     assert found.code == "graph-text" and message in found.message
     assert found.location == Location("<graph>", line, column)
+
+
+def test_source_lines_come_back():
+    text = """
+        f = graph(x)
+        x: float32[3] = input()
+        y: float32[3] = torch.exp(x)  # model.py:14:8
+        z: float32[3] = torch.exp(y)  # what a person says of it
+        return z
+    """
+    graph = parse(text)
+    assert graph["y"].location == Location("model.py", 14, 8)
+    assert graph["z"].location is None
+    assert str(parse(str(graph))) == str(graph)
