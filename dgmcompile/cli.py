@@ -86,6 +86,9 @@ def transform(
     no_student: Annotated[
         bool, typer.Option("--no-student", help="Leave out the student that stands beside the model.")
     ] = False,
+    picture: Annotated[
+        list[str] | None, typer.Option(metavar="FORMAT", help="Draw as png or dot too, beside SVG (may be repeated).")
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say what each pass did to which node, and why.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -102,6 +105,8 @@ def transform(
         from dgmcompile.distill.losses import LossOptions
 
         _require_one_of("--divergence", divergence, NAMES)
+        for given in picture or ():
+            _require_one_of("--picture", given, pipeline.PICTURES)
         try:
             result = pipeline.transform(
                 model,
@@ -113,6 +118,7 @@ def transform(
                 method=method,  # type: ignore[arg-type]
                 options=LossOptions(latent_weight=latent_weight, divergence=divergence),
                 alone=no_student,
+                pictures=picture or (),
                 progress=progress,
             )
         except pipeline.CannotWrite as error:

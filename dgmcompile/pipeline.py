@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,9 +29,10 @@ from dgmcompile.passes.lower import DRAWN
 from dgmcompile.reparam import reparam_formulas
 from dgmcompile.replay import CheckReport, check
 from dgmcompile.report import PairReport, Report
+from dgmcompile.viz.dot import dot_of
 from dgmcompile.viz.page import page_of
 from dgmcompile.viz.picture import Detail
-from dgmcompile.viz.render import svg_of
+from dgmcompile.viz.render import render, svg_of
 
 FORMS = ("original", "semi_auxiliary", "compact")
 
@@ -104,6 +107,7 @@ def transform(
     method: Method = "surrogate",
     options: LossOptions | None = None,
     alone: bool = False,
+    pictures: Iterable[str] = (),
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Transformed:
     """``FILE[:NAME]`` -> pictures, emitted code and ``report.json`` in the folder ``out``.
@@ -113,6 +117,7 @@ def transform(
         targets, keep: names of target sites, and of latents to leave random.
         match, method, options: of the pair.
         alone: no student, whatever stands beside the model.
+        pictures: formats beside SVG, of `PICTURES`.
         progress: is told each stage as it begins.
     Errors:
         `CompileError`; `CannotWrite` where ``out`` is no place to write, or a file of the user's own stands in
@@ -143,10 +148,10 @@ def transform(
             texts[f"{program.title}_distill.py"] = source_of(graphs["pair"])
     progress("drawing")
     report = Report.of(graphs["compact"], graph)
-    names = (*(f"{name}.svg" for name in graphs), "graph.html", *texts, "report.json")
+    drawn = _pictures(graphs, program.title, tuple(pictures))
+    names = (*drawn, *texts, "report.json")
     result = Transformed(graphs, report, pair, tuple(given / name for name in names))
-    contents = {**_pictures(graphs, program.title), **texts, "report.json": _report_text(result)}
-    write_files(out, contents)
+    write_files(out, {**drawn, **texts, "report.json": _report_text(result)})
     return result
 
 
@@ -188,11 +193,32 @@ DETAILS: Mapping[str, Detail] = {"compact": "random"}
 """What a picture shows: of the compact form each target as p(y_j | y_<j, e, x), latents substituted away."""
 
 
-def _pictures(graphs: Mapping[str, Graph], title: str) -> dict[str, str]:
+PICTURES = ("png", "dot")
+"""Formats in which the pictures are written beside SVG, if asked for."""
+
+
+def _pictures(graphs: Mapping[str, Graph], title: str, formats: tuple[str, ...]) -> dict[str, str | bytes]:
+    """File name -> content: each graph as SVG and in the ``formats``, and all of them on one page."""
+    texts = {name: dot_of(graph, detail=DETAILS.get(name, "variables")) for name, graph in graphs.items()}
     drawn = {name: svg_of(graph, detail=DETAILS.get(name, "variables")) for name, graph in graphs.items()}
-    pictures = {f"{name}.svg": f"<!-- {MADE_BY} -->\n{svg}\n" for name, svg in drawn.items()}
+    pictures: dict[str, str | bytes] = {f"{name}.svg": f"<!-- {MADE_BY} -->\n{svg}\n" for name, svg in drawn.items()}
+    if "png" in formats:
+        pictures.update((f"{name}.png", _signed_png(render(text, "png"))) for name, text in texts.items())
+    if "dot" in formats:
+        pictures.update((f"{name}.dot", f"// {MADE_BY}\n{text}") for name, text in texts.items())
     doctype, _, page = page_of(graphs, title, details=DETAILS).partition("\n")
     return {**pictures, "graph.html": f"{doctype}\n<!-- {MADE_BY} -->\n{page}"}
+
+
+_PNG_HEADER = 8 + 25
+"""Bytes of a PNG's signature and of its first chunk, IHDR."""
+
+
+def _signed_png(png: bytes) -> bytes:
+    """The picture with `MADE_BY` in a text chunk."""
+    content = b"tEXtSoftware\0" + MADE_BY.encode()
+    chunk = struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+    return png[:_PNG_HEADER] + chunk + png[_PNG_HEADER:]
 
 
 def _report_text(result: Transformed) -> str:
@@ -210,7 +236,7 @@ class CannotWrite(Exception):
     """The folder cannot be written, or holds a file of the user's own under a name that is needed."""
 
 
-def write_files(folder: Path, contents: Mapping[str, str]) -> None:
+def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
     """Each file at once and whole; a file of the user's own is never overwritten.
 
     Errors: `CannotWrite`.
@@ -220,8 +246,8 @@ def write_files(folder: Path, contents: Mapping[str, str]) -> None:
         if theirs := [name for name in contents if not _may_write(folder / name)]:
             raise CannotWrite(f"{', '.join(theirs)} stands there already, and was not made by dgmcompile")
         with TemporaryDirectory(dir=folder, prefix=".dgmcompile_") as work:
-            for name, text in contents.items():
-                (Path(work) / name).write_text(text, encoding="utf-8", newline="\n")
+            for name, content in contents.items():
+                (Path(work) / name).write_bytes(content.encode() if isinstance(content, str) else content)
             for name in contents:
                 (Path(work) / name).replace(folder / name)
     except OSError as error:

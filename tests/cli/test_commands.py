@@ -363,3 +363,15 @@ def test_refusal_in_a_shell(write: Callable, folder: Path):
     done = shell("-m", "dgmcompile", "check", "model.py", cwd=folder, env=bare_environment())
     assert (done.returncode, done.stdout) == (1, "")
     assert "model.py:4:14: error[factor]" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_pictures_in_other_formats(run: Callable, folder: Path):
+    gmm = Path(__file__).parents[2] / "examples" / "gmm.py"
+    for _ in range(2):  # what was written is known as ours, and replaced
+        ran = run("transform", gmm, "-o", folder / "out", "--picture", "png", "--picture", "dot")
+        assert ran.code == 0
+    for name in ("original", "semi_auxiliary", "compact", "pair"):
+        assert (folder / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "digraph" in (folder / "out" / f"{name}.dot").read_text()
+        assert f"{name}.png" in ran.out and f"{name}.dot" in ran.out
+    assert run("transform", gmm, "-o", folder / "out", "--picture", "bmp").code == 2
