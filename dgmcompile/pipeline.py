@@ -199,13 +199,13 @@ PICTURES = ("png", "dot")
 
 def _pictures(graphs: Mapping[str, Graph], title: str, formats: tuple[str, ...]) -> dict[str, str | bytes]:
     """File name -> content: each graph as SVG and in the ``formats``, and all of them on one page."""
-    texts = {name: dot_of(graph, detail=DETAILS.get(name, "variables")) for name, graph in graphs.items()}
     drawn = {name: svg_of(graph, detail=DETAILS.get(name, "variables")) for name, graph in graphs.items()}
     pictures: dict[str, str | bytes] = {f"{name}.svg": f"<!-- {MADE_BY} -->\n{svg}\n" for name, svg in drawn.items()}
+    dots = {name: dot_of(g, detail=DETAILS.get(name, "variables")) for name, g in graphs.items()} if formats else {}
     if "png" in formats:
-        pictures.update((f"{name}.png", _signed_png(render(text, "png"))) for name, text in texts.items())
+        pictures.update((f"{name}.png", _signed_png(render(dot, "png"))) for name, dot in dots.items())
     if "dot" in formats:
-        pictures.update((f"{name}.dot", f"// {MADE_BY}\n{text}") for name, text in texts.items())
+        pictures.update((f"{name}.dot", f"// {MADE_BY}\n{dot}") for name, dot in dots.items())
     doctype, _, page = page_of(graphs, title, details=DETAILS).partition("\n")
     return {**pictures, "graph.html": f"{doctype}\n<!-- {MADE_BY} -->\n{page}"}
 

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 import torch
 
 import dgmcompile as dgm
+from benchmarks.steps import EXAMPLES, example
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAMS = [
     *((path.stem, name) for path in sorted(EXAMPLES.glob("*.py")) for name in ("model", "student")),
     ("vae", "guide"),
 ]
-
-
-def example(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"replayed_{name}", EXAMPLES / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
