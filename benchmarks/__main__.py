@@ -1,4 +1,4 @@
-"""``python -m benchmarks [steps|tracing]``: two threads, and glibc told to keep the memory that it frees."""
+"""``python -m benchmarks [steps|tracing|nuts]``: two threads, and glibc told to keep the memory that it frees."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def main() -> None:
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], {**os.environ, **_MALLOC})
     import torch
 
-    from benchmarks import steps, tracing
+    from benchmarks import nuts, steps, tracing
 
     torch.set_num_threads(2)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.get_num_interop_threads()} interop\n")
@@ -23,6 +23,9 @@ def main() -> None:
         print()
     if "tracing" in wanted:
         tracing.run()
+    if "nuts" in wanted:  # by name only: it takes minutes
+        torch.set_num_threads(1)  # a dozen numbers at a time
+        nuts.run()
 
 
 main()

@@ -11,15 +11,21 @@ from pyro import poutine
 from torch import nn
 
 from dgmcompile import passes, pipeline
+from dgmcompile.codegen.module import is_pair
+from dgmcompile.codegen.pyro_program import pyro_program
+from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.distill.losses import LossOptions
 from dgmcompile.distill.pair import Match, Method, Pair, pair_graphs
+from dgmcompile.family_checks import FamilyCheck, FamilyReport, check_family
 from dgmcompile.frontends import trace as recording
 from dgmcompile.frontends.arguments import Arguments
 from dgmcompile.frontends.modules import ModulePaths
 from dgmcompile.frontends.state import UserState
+from dgmcompile.full_reparam import FullReparam
 from dgmcompile.ir.graph import Graph, Guard, Node
 from dgmcompile.ir.size import Size
 from dgmcompile.ir.text import parse as parse_text
+from dgmcompile.registration import Registered, known_formulas, register, register_composition, register_divergence
 from dgmcompile.replay import CheckReport, check
 from dgmcompile.report import Report
 from dgmcompile.viz.render import draw, mimebundle_of
@@ -28,14 +34,23 @@ __all__ = [
     "DGM",
     "CheckReport",
     "Distillation",
+    "FamilyCheck",
+    "FamilyReport",
+    "FullReparam",
     "PairDGM",
+    "Registered",
     "auxiliary",
     "check",
+    "check_family",
     "compact",
     "compile",
     "pair",
     "parse",
+    "register",
+    "register_composition",
+    "register_divergence",
     "semi_auxiliary",
+    "to_pyro",
     "trace",
 ]
 
@@ -72,9 +87,13 @@ def trace(
     model_args: tuple[Any, ...] = (),
     model_kwargs: Mapping[str, Any] | None = None,
     targets: Any = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> DGM:
-    """The graph of a Pyro program, recorded on example arguments; see `dgmcompile.frontends.trace.trace`."""
-    graph = recording.trace(model, model_args, model_kwargs, targets)
+    """The graph of a Pyro program, recorded on example arguments; see `dgmcompile.frontends.trace.trace`.
+
+    ``options``: site -> choices for it (`dgmcompile.passes.with_options`), which go before the model's own.
+    """
+    graph = passes.with_options(recording.trace(model, model_args, model_kwargs, targets), options or {})
     return DGM(graph, **{key: getattr(graph, key) for key in Graph._FIELDS})
 
 
@@ -83,9 +102,13 @@ def auxiliary(graph: DGM) -> DGM:
     return cast(DGM, passes.auxiliary(graph))
 
 
-def semi_auxiliary(graph: DGM, keep: Iterable[str] = ()) -> DGM:
-    """Every latent as noise and a deterministic node; targets, and the sites in ``keep``, stay random."""
-    return cast(DGM, passes.semi_auxiliary(graph, keep))
+def semi_auxiliary(graph: DGM, keep: Iterable[str] = (), options: Mapping[str, Mapping[str, Any]] | None = None) -> DGM:
+    """Every latent as noise and a deterministic node; targets, and the sites in ``keep``, stay random.
+
+    ``options`` chooses how single sites are written, as ``{"z": {"gradient": "straight_through"}}``; see
+    `dgmcompile.passes.with_options`.
+    """
+    return cast(DGM, passes.semi_auxiliary(graph, keep, options))
 
 
 def compact(graph: DGM) -> DGM:
@@ -93,9 +116,35 @@ def compact(graph: DGM) -> DGM:
     return cast(DGM, passes.compact(graph))
 
 
+def to_pyro(graph: DGM) -> Callable[..., Any]:
+    """A Pyro program of any form of a model, for ``SVI``, ``NUTS``, ``Predictive``, ``render_model``; see ``.source``.
+
+    It has the sites and plates of the model: a site that the form keeps random is a ``pyro.sample``, one that is
+    rewritten is a ``pyro.deterministic`` of its noise, which are samples from laws without parameters, under the
+    mask and the scale of their site. It takes the model's arguments. A target observes the argument that the model
+    observed there; the others take their data by ``observations={site: value}``, or by ``poutine.condition``.
+
+    A function, or a `PyroModule` that holds the model's own parameters and submodules, where it has any.
+
+    Errors:
+        `CompileError` ``no-text-for-law``, ``no-pyro-program``, ``module-not-emittable``.
+    """
+    if isinstance(graph, Pair) or is_pair(graph):
+        raise CompileError(_no_pyro_program(graph))
+    return pyro_program(graph, graph.original)
+
+
+def _no_pyro_program(graph: Graph) -> Diagnostic:
+    return Diagnostic(
+        code="no-pyro-program",
+        message=f"{graph.name!r} is a teacher-student pair, and no program",
+        help="write each by itself: dgm.to_pyro(dgm.trace(student, args))",
+    )
+
+
 def parse(text: str) -> DGM:
     """The graph that ``str(graph)`` wrote; it has no weights."""
-    graph = parse_text(text, pipeline.known_formulas())
+    graph = parse_text(text, known_formulas())
     return DGM(graph, **{key: getattr(graph, key) for key in Graph._FIELDS})
 
 
@@ -231,9 +280,8 @@ def _initialise(program: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapp
 
 
 def _holds(guard: Guard, leaves: Mapping[Any, Any]) -> bool:
+    """Where two lengths have to agree, no other recording would help: the compiled form says so."""
     found = leaves.get(guard.path)
-    if isinstance(guard.expected, Size):
-        return True  # two lengths that have to agree: no other recording would help, the compiled form says so
-    if guard.dim is None:
-        return bool(found == guard.expected)
-    return isinstance(found, torch.Tensor) and found.shape[guard.dim] == guard.expected
+    if guard.dim is None or isinstance(guard.expected, Size):
+        return guard.allows(found)
+    return isinstance(found, torch.Tensor) and guard.allows(found.shape[guard.dim])

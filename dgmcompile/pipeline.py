@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,17 +15,14 @@ import torch
 from torch import nn
 
 from dgmcompile.codegen import compile_graph, source_of
-from dgmcompile.diagnostics import CompileError, Diagnostic
-from dgmcompile.distill.divergences import CLOSED_FORMS, ESTIMATORS, LOG_PROBS
+from dgmcompile.diagnostics import Diagnostic
 from dgmcompile.distill.losses import LossOptions, with_losses
 from dgmcompile.distill.pair import Match, Method, Pair, pair_graphs
 from dgmcompile.frontends.load import loading
 from dgmcompile.frontends.trace import trace
-from dgmcompile.ir.formulas import FORMULAS
-from dgmcompile.ir.graph import Formula, Graph
+from dgmcompile.ir.graph import Graph
 from dgmcompile.passes import compact, lower, semi_auxiliary
-from dgmcompile.passes.lower import DRAWN
-from dgmcompile.reparam import reparam_formulas
+from dgmcompile.registration import preserved
 from dgmcompile.replay import CheckReport, check
 from dgmcompile.report import PairReport, Report
 from dgmcompile.viz.dot import dot_of
@@ -62,14 +58,6 @@ def emitted(graph: Graph, options: LossOptions | None = None) -> str:
 
 def _runnable(graph: Graph, options: LossOptions | None) -> Graph:
     return loss_graph(graph, options) if isinstance(graph, Pair) else lower(graph)
-
-
-def known_formulas() -> dict[str, Formula]:
-    """Every formula that a graph may call, by name."""
-    closed = (entry.formula for table in CLOSED_FORMS.values() for entry in table.values())
-    estimators = (entry.formula for entry in ESTIMATORS.values())
-    found = [*FORMULAS.values(), *reparam_formulas(), *closed, *estimators, *LOG_PROBS.values(), DRAWN]
-    return {formula.name: formula for formula in found}
 
 
 @dataclass(frozen=True)
@@ -124,7 +112,7 @@ def transform(
         the way. Nothing is written then.
     """
     out, given = out.absolute(), out
-    with loading() as loader:
+    with preserved(), loading() as loader:
         progress("loading")
         program = loader.program(spec)
         pupil = None if alone else loader.student(student) if student else program.student
@@ -141,8 +129,7 @@ def transform(
             theirs = targets if targets is None or targets == "all" else _matching(targets, match or {})
             pupil_graph = trace(pupil, program.example_inputs, targets=theirs, name=f"{program.title}_student")
             progress("pairing")
-            with _ways_out_of_a_pair(tuple(keep)):
-                joint = pair_graphs(graph, pupil_graph, match, method)
+            joint = pair_graphs(graph, pupil_graph, match, method)
             graphs["pair"] = loss_graph(joint, options)
             pair = PairReport.of(joint, graphs["pair"], options or LossOptions())
             texts[f"{program.title}_distill.py"] = source_of(graphs["pair"])
@@ -161,7 +148,7 @@ def check_file(
     progress: Callable[[str], None] = lambda stage: None,
 ) -> CheckReport:
     """``FILE[:NAME]`` replayed; see `dgmcompile.replay.check`."""
-    with loading() as loader:
+    with preserved(), loading() as loader:
         progress("loading")
         program = loader.program(spec)
         progress("recording and replaying")
@@ -171,22 +158,6 @@ def check_file(
 def _matching(targets: list[str], match: Match) -> list[str]:
     """The student's names of the teacher's targets."""
     return [match.get(name) or name for name in targets]
-
-
-@contextmanager
-def _ways_out_of_a_pair(keep: tuple[str, ...]) -> Iterator[None]:
-    """A pair shares the noise of every site: to keep one random, as a model alone may, is no way out."""
-    try:
-        yield
-    except CompileError as error:
-        if not keep:
-            raise
-        help = "a pair needs the noise of every site, kept or not: leave the student out by --no-student"
-        problems = (replace(d, help=help) if d.code in _UNSHARED else d for d in error.diagnostics)
-        raise CompileError(*problems) from error
-
-
-_UNSHARED = frozenset({"no-noise-transform", "no-step-transform", "unknown-parameters"})
 
 
 DETAILS: Mapping[str, Detail] = {"compact": "random"}

@@ -8,27 +8,38 @@ to the model's parameters and latents, at these values.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from dgmcompile.codegen import compile_graph
+from dgmcompile.distill.densities import Densities, has_density, is_one_to_one
+from dgmcompile.distill.nodes import Nodes
 from dgmcompile.frontends.arguments import Arguments, Path, SizeClass
-from dgmcompile.frontends.distributions import ConstructorCalls, Law
+from dgmcompile.frontends.calls import is_expanded
+from dgmcompile.frontends.distributions import ConstructorCalls, unwrapped
 from dgmcompile.frontends.modules import ModulePaths
+from dgmcompile.frontends.pyro import broadcast_replayed, hidden_draws
 from dgmcompile.frontends.state import UserState, preserved, seed_everything
 from dgmcompile.frontends.trace import trace
-from dgmcompile.ir.graph import Argument, Graph, Input, Node, Ref, Sample, leaves, map_arg
+from dgmcompile.ir.graph import Argument, Graph, Input, Law, Node, Ref, Sample, map_arg, names_in
 from dgmcompile.ir.size import Size
 from dgmcompile.passes import compact, lower, semi_auxiliary
+from dgmcompile.passes.canonicalize import canonicalize
+
+_SOFT_LAWS_OF_HARD_VALUES = frozenset({"RelaxedBernoulliStraightThrough", "RelaxedOneHotCategoricalStraightThrough"})
+"""Families whose draws lie where their own log-density is infinite or NaN: their parameters say all."""
 
 TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Relative, by the dtype of what is compared; gradients, which are sums over sites, may differ by ten times that."""
@@ -109,14 +120,17 @@ def check(
     arguments = Arguments(model, model_args, model_kwargs or {})
     with preserved() as state, _in_dtype(model, arguments, dtype) as arguments:
         _initialise(model, arguments, state)
-        graph = trace(model, tuple(arguments.args), arguments.kwargs, targets)
+        given_kwargs = {name: arguments.by_name[name] for name in model_kwargs or {}}
+        graph = trace(model, tuple(arguments.args)[: len(model_args)], given_kwargs, targets)
         sizes = _other_sizes(graph, arguments)
         args, kwargs, _ = arguments.varied(sizes, shuffle=True)
         compiled = _Compiled(graph, args, kwargs, seed)
+        args, kwargs, _ = Arguments(model, tuple(args), kwargs).varied({})  # of which what is observed is overwritten
         random = {sample.site.name for sample in graph.samples if sample.site}
         with torch.no_grad():
+            given = _Conditioned(graph, args, kwargs, compiled.values, seed)
             replayed = _replayed(model, args, kwargs, random, compiled.values, state, seed)
-            sites = tuple(_compared(sample, compiled, replayed) for sample in graph.samples)
+            sites = tuple(_compared(sample, compiled, given, replayed) for sample in graph.samples)
             sites += tuple(_computed(node, compiled, replayed) for node in graph if _is_deterministic(node))
         values = _leaves_of(graph, compiled.values)
         overwritten = Arguments(model, tuple(args), kwargs)  # with the sites' values in place of the data
@@ -126,7 +140,8 @@ def check(
         gradients, not_compared = _gradient_errors(
             graph, conditioned, lambda: _replayed(model, args, kwargs, random, values, state, seed)
         )
-        double = any(site.log_prob.dtype == torch.float64 for site in replayed.values() if site.log_prob is not None)
+        told = [site.value if site.log_prob is None else site.log_prob for site in replayed.values()]
+        double = any(value.dtype == torch.float64 for value in told)
     missing = [name for name in replayed if name not in {site.name for site in sites}]
     sites += tuple(SiteCheck(name, "", "", float("inf"), float("inf"), False, "(not in the graph)") for name in missing)
     tolerance = 10 * TOLERANCES[torch.float64 if double else torch.float32]
@@ -138,7 +153,7 @@ def _initialise(model: Callable[..., Any], arguments: Arguments, state: UserStat
     args, kwargs, _ = arguments.varied({})
     state.remember(ModulePaths(model).modules())
     seed_everything(0)
-    with contextlib.suppress(Exception):  # `trace` runs it again, and says what is wrong
+    with contextlib.suppress(Exception), poutine.block():  # `trace` runs it again, and says what is wrong
         model(*args, **kwargs)
 
 
@@ -149,14 +164,15 @@ def _words(size_class: SizeClass) -> str:
 
 
 def _other_sizes(graph: Graph, arguments: Arguments) -> dict[SizeClass, int]:
-    """Another size for each class that no guard fixes."""
-    fixed = {(guard.path, guard.dim) for guard in graph.guards if not isinstance(guard.expected, Size)}
+    """Another size for each class, where its guards allow one."""
     sized: set[Path] = {node.path for node in graph if isinstance(node, Input)}
-    return {
-        c: c.size + 3
-        for c in arguments.size_classes()
-        if not fixed.intersection(c.members) and any(path in sized for path, _ in c.members) and _moves(graph, c)
-    }
+    found: dict[SizeClass, int] = {}
+    for c in arguments.size_classes():
+        guards = [guard for guard in graph.guards if (guard.path, guard.dim) in c.members]
+        others = (n for n in (c.size + 3, c.size + 1, c.size - 1) if n > 0 and all(g.allows(n) for g in guards))
+        if any(path in sized for path, _ in c.members) and _moves(graph, c) and (other := next(others, None)):
+            found[c] = other
+    return found
 
 
 def _moves(graph: Graph, size_class: SizeClass) -> bool:
@@ -202,8 +218,10 @@ class _Compiled:
 
     def __init__(self, graph: Graph, args: list[Any], kwargs: dict[str, Any], seed: int) -> None:
         wanted = {n.name: n.name for s in graph.samples for n in _read_by(s, graph)}
-        semi = semi_auxiliary(graph.evolve(outputs={**wanted, **graph.outputs}))
-        module = compile_graph(lower(compact(semi)))
+        drawn = lower(semi_auxiliary(graph.evolve(outputs={**wanted, **graph.outputs})))
+        self._bases = {s.name: base for s in graph.samples if (base := _base_of(s, graph, drawn)) is not None}
+        drawn = drawn.evolve(outputs={**drawn.outputs, **{base: base for base in self._bases.values()}})
+        module = compile_graph(compact(drawn))
         plain = compile_graph(lower(compact(semi_auxiliary(graph))))
         noise = module.sample_noise(*args, **kwargs, generator=torch.Generator().manual_seed(seed))  # type: ignore[operator]
         with torch.no_grad():
@@ -214,7 +232,25 @@ class _Compiled:
 
     def value(self, arg: Any) -> Any:
         """A parameter of a site as a value."""
-        return map_arg(arg, lambda leaf: self._nodes[leaf.name] if isinstance(leaf, Ref) else leaf)
+        return map_arg(arg, partial(_evaluated, self._nodes))
+
+    def forward_error(self, sample: Sample, original: _Replayed) -> float:
+        """Do the original's steps map the value before them to the site's value?"""
+        steps = unwrapped(original.distribution).transforms
+        if sample.name not in self._bases:
+            return float("inf") if steps or sample.transforms else 0.0
+        value = self._nodes[self._bases[sample.name]]
+        for step in steps:
+            value = step(value)
+        return _error(original.value, value)
+
+
+def _base_of(sample: Sample, graph: Graph, drawn: Graph) -> str | None:
+    """The node of the value before the steps, where there are any and the site was rewritten."""
+    if not sample.transforms:
+        return None
+    name = re.compile(rf"{re.escape(sample.name)}_(base|value)(_\d+)?")
+    return next((node.name for node in drawn if name.fullmatch(node.name) and node.name not in graph), None)
 
 
 class _Conditioned:
@@ -231,14 +267,53 @@ class _Conditioned:
         made = graph.evolve(
             [given.get(node.name, node) for node in graph], outputs=wanted, arguments=(*graph.arguments, argument)
         )
-        module = compile_graph(compact(made))
+        nodes = Nodes(made)
+        densities = Densities(made, nodes)
+        self._behind: dict[str, tuple[str, list[str], int]] = {}
+        for sample in graph.samples:
+            if any(step.is_recorded for step in sample.transforms) and all(map(is_one_to_one, sample.transforms)):
+                name, event_dim = sample.name, _within_mask(sample)
+                value, jacobians, event_dim = densities.pulled_back(sample, Ref(name), name, event_dim)
+                self._behind[name] = (value.name, [jacobian.name for jacobian in jacobians], event_dim)
+        self._densities = dict(_densities_of(graph, nodes))
+        extra = {name: name for value, jacobians, _ in self._behind.values() for name in (value, *jacobians)}
+        extra |= {name: name for name in self._densities.values()}
+        made = made.evolve([*made, *nodes.added], outputs={**wanted, **extra})
+        module = compile_graph(lower(compact(made)))
         seed_everything(seed)
         sites = [values[sample.site.name] for sample in order if sample.site]
         self._nodes = module(*args, **kwargs, **({_VALUES: sites} if sites else {}))
 
     def value(self, arg: Any) -> Any:
         """A parameter of a site as a value."""
-        return map_arg(arg, lambda leaf: self._nodes[leaf.name] if isinstance(leaf, Ref) else leaf)
+        return map_arg(arg, partial(_evaluated, self._nodes))
+
+    def log_prob_behind_steps(self, sample: Sample, base: Any) -> Tensor:
+        """That of ``base`` at the value pulled back through the recorded steps, and what these change."""
+        value, jacobians, event_dim = self._behind[sample.name]
+        log_prob = _at(base, self._nodes[value], event_dim)
+        return log_prob - sum(self._nodes[jacobian] for jacobian in jacobians)
+
+    def density(self, sample: Sample) -> Tensor | None:
+        """The log-density in our own words, of a law that the library could not be asked for."""
+        return self._nodes[self._densities[sample.name]] if sample.name in self._densities else None
+
+
+def _densities_of(graph: Graph, nodes: Nodes) -> Iterator[tuple[str, str]]:
+    """Sites with recorded steps in the distributions inside theirs -> nodes of their log-densities."""
+    wanted = [sample.name for sample in graph.samples if _has_recorded_parts(sample.params)]
+    if not wanted:
+        return
+    canonical = canonicalize(graph)
+    known = set(graph.graph)
+    for node in canonical:
+        if node.name not in known:
+            nodes.append(node)
+    densities = Densities(canonical, nodes)
+    for sample in canonical.samples:
+        if sample.name in wanted and has_density(sample):
+            ref = densities.log_prob(sample, Ref(sample.name), f"{sample.name}.log_prob", _within_mask(sample))
+            yield sample.name, nodes.expanded(ref, sample.masked_shape).name
 
 
 _VALUES = "values_of_sites"
@@ -249,19 +324,43 @@ def _as_input(sample: Sample, index: int) -> Node:
 
 
 def _read_by(sample: Sample, graph: Graph) -> Iterator[Node]:
-    parts = (sample.params, [step.params for step in sample.transforms], sample.mask, sample.scale)
-    for leaf in leaves([dict(p) if isinstance(p, Mapping) else p for p in parts]):
-        if isinstance(leaf, Ref):
-            yield graph[leaf.name]
+    law = _without_recorded(sample.law)
+    steps = [dict(step.params) for step in law.transforms]
+    for name in names_in((dict(law.params), steps, sample.mask, sample.scale)):
+        yield graph[name]
+
+
+def _without_recorded(law: Law) -> Law:
+    """Without the steps that were recorded, in the distributions inside it too: they stand for calls on probes."""
+    steps = tuple(step for step in law.transforms if not step.is_recorded)
+    params = {name: _without_recorded(part) if isinstance(part, Law) else part for name, part in law.params.items()}
+    return replace(law, params=params, transforms=steps)
+
+
+def _has_recorded_parts(params: Mapping[str, Any]) -> bool:
+    parts = [part for part in params.values() if isinstance(part, Law)]
+    return any(any(s.is_recorded for s in part.transforms) or _has_recorded_parts(part.params) for part in parts)
+
+
+def _evaluated(values: Mapping[str, Any], leaf: Any) -> Any:
+    """A leaf of an argument as a value."""
+    if isinstance(leaf, Ref):
+        return values[leaf.name]
+    return leaf.evaluate(values) if isinstance(leaf, Size) else leaf
 
 
 @dataclass(frozen=True)
 class _Replayed:
-    """A site of the original program, at the compiled form's value; ``law`` is None where it is deterministic."""
+    """A site of the original program, at the compiled form's value.
+
+    ``law`` is None where it is deterministic, ``log_prob`` where the program itself cannot tell it.
+    """
 
     value: Tensor
     law: Law | None = None
     log_prob: Tensor | None = None
+    distribution: Any = None
+    classes: Mapping[str, type] = field(default_factory=dict[str, type])
 
 
 class _Given:
@@ -281,23 +380,39 @@ class _Replay(Messenger):
     ) -> None:
         super().__init__()
         self._random, self._values, self._calls, self._state = random, values, calls, state
+        self._grad = torch.is_grad_enabled()  # a program may run under no_grad; its densities are asked for outside
         self.sites: dict[str, _Replayed] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
         name = msg["name"]
         if type(msg["fn"]).__name__ == "_Subsample":
             return
+        broadcast_replayed(msg)
         if name not in self._random and (msg["infer"].get("_deterministic") or name in self._values):
+            if msg["value"] is None:
+                msg["value"], msg["done"] = msg["fn"](), True
             self.sites[name] = _Replayed(msg["value"])
             return
         value = self._values[name]
-        if msg["is_observed"] and isinstance(msg["value"], Tensor) and msg["value"].shape == value.shape:
-            self._state.remember_tensor(msg["value"])
-            if not torch.equal(msg["value"], value):
-                msg["value"].data.copy_(value.detach())
+        observed = msg["value"] if msg["is_observed"] else None
         msg["value"], msg["done"] = value, True
-        log_prob = scale_and_mask(msg["fn"].log_prob(value), msg["scale"], msg["mask"])
-        self.sites[name] = _Replayed(value, self._calls.law(msg["fn"], None), log_prob)
+        try:
+            with torch.set_grad_enabled(self._grad):
+                log_prob = scale_and_mask(msg["fn"].log_prob(value), msg["scale"], msg["mask"])
+        except (KeyError, NotImplementedError):  # a step without an inverse
+            log_prob = None
+        law = self._calls.unwrapped(msg["fn"], name, None).law
+        law = law.map_leaves(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)  # as they are now
+        self.sites[name] = _Replayed(value, law, log_prob, msg["fn"], self._calls.classes)
+        if isinstance(observed, Tensor) and observed.shape == value.shape and not is_expanded(observed):
+            self._state.remember_tensor(observed)
+            if not torch.equal(observed, value):
+                observed.data.copy_(value.detach())
+
+    def hidden(self, msg: Any) -> None:
+        """A draw that `hidden_draws` found; nothing reads those that the graph does not have."""
+        if msg["name"] in self._values:
+            self._pyro_sample(msg)
 
 
 def _replayed(
@@ -309,12 +424,12 @@ def _replayed(
     state: UserState,
     seed: int,
 ) -> dict[str, _Replayed]:
-    calls = ConstructorCalls(_Given())  # type: ignore[arg-type]
+    calls = ConstructorCalls(_Given(), lambda *_: ())  # type: ignore[arg-type]
     paths = ModulePaths(model)
     state.remember(paths.modules())
     handler = _Replay(random, values, calls, state)
     seed_everything(seed)
-    with calls.watched(), handler:
+    with calls.watched(), handler, hidden_draws(handler.hidden):
         model(*args, **kwargs)
     return handler.sites
 
@@ -339,14 +454,22 @@ def _gradient_errors(
     tensors |= {path: t for path, t in graph.binding.tensors.items() if t.requires_grad and t.is_leaf}
     names = [sample.site.name for sample in graph.samples if sample.site]
     with torch.enable_grad():
-        ours = [_log_prob(s, {k: compiled.value(v) for k, v in s.params.items()}, compiled) for s in graph.samples]
         try:
             replayed = replay()
+            names = [name for name in names if replayed[name].log_prob is not None]
             theirs = _gradients([replayed[name].log_prob for name in names], list(tensors.values()))
         except RuntimeError as error:
             return {}, f"autograd refuses the original program ({str(error).splitlines()[0]})"
         except KeyError as missing:
             return {}, f"site {missing} is not in the program"
+        samples = [s for s in graph.samples if s.site and s.site.name in names]
+        ours = [
+            _log_prob(
+                s, compiled.value(_comparable(s)), replayed[s.site.name], compiled.value((s.scale, s.mask)), compiled
+            )
+            for s in samples
+            if s.site
+        ]
         found = _gradients(ours, list(tensors.values()))
     return {name: _error(a, b) for name, a, b in zip(tensors, found, theirs, strict=True)}, ""
 
@@ -376,17 +499,27 @@ def _computed(node: Node, compiled: _Compiled, replayed: Mapping[str, _Replayed]
     return SiteCheck(name, "Delta", "deterministic", error, 0.0, error <= TOLERANCES.get(theirs.dtype, 1e-5))
 
 
-def _compared(sample: Sample, compiled: _Compiled, replayed: Mapping[str, _Replayed]) -> SiteCheck:
+def _compared(sample: Sample, compiled: _Compiled, given: _Conditioned, replayed: Mapping[str, _Replayed]) -> SiteCheck:
     assert sample.site is not None
     name, role = sample.site.name, sample.site.role
     if name not in replayed:
         return SiteCheck(name, sample.family, role, float("inf"), float("inf"), False, "(not in the program)")
     original = replayed[name]
-    if original.law is None or original.log_prob is None:
+    if original.law is None:
         return SiteCheck(name, sample.family, role, float("inf"), float("inf"), False, "(no random variable)")
-    ours = {key: compiled.value(value) for key, value in sample.params.items()}
-    parameter_error = max([0.0, *(_error(ours[key], original.law.params.get(key)) for key in ours)])
-    log_prob = _log_prob(sample, ours, compiled)
+    ours = compiled.value(_comparable(sample))
+    parameter_error = _parameter_error(ours, original.law)
+    if sample.family in _SOFT_LAWS_OF_HARD_VALUES:
+        ok = parameter_error <= TOLERANCES.get(original.value.dtype, 1e-5)
+        return SiteCheck(name, sample.family, role, parameter_error, 0.0, ok, "(no density at a hard value)")
+    if original.log_prob is None:
+        error = compiled.forward_error(sample, original)
+        ok = max(parameter_error, error) <= TOLERANCES.get(original.value.dtype, 1e-5)
+        return SiteCheck(
+            name, sample.family, role, parameter_error, error, ok, "(the program cannot tell its log-probability)"
+        )
+    weights = compiled.value((sample.scale, sample.mask))
+    log_prob = _log_prob(sample, ours, original, weights, given)
     if ((original.log_prob == float("-inf")) | original.log_prob.isnan()).any():
         return SiteCheck(name, sample.family, role, parameter_error, float("inf"), False, "(an impossible value)")
     log_prob_error = _error(log_prob, original.log_prob)
@@ -395,24 +528,87 @@ def _compared(sample: Sample, compiled: _Compiled, replayed: Mapping[str, _Repla
     return SiteCheck(name, sample.family, role, parameter_error, log_prob_error, ok)
 
 
-def _log_prob(sample: Sample, params: Mapping[str, Any], compiled: _Compiled | _Conditioned) -> Tensor:
+def _comparable(sample: Sample) -> Law:
+    """Its law, without steps where one is recorded: these are compared by what they do."""
+    recorded = any(step.is_recorded for step in sample.transforms)
+    law = _without_recorded(sample.law)
+    return replace(law, shape=(), transforms=() if recorded else law.transforms)
+
+
+def _parameter_error(ours: Law, theirs: Law) -> float:
+    """Of all parameters, those of distributions inside included."""
+    if ours.family != theirs.family:
+        return float("inf")
+    errors = [0.0]
+    for name, value in ours.params.items():
+        other = theirs.params.get(name)
+        if isinstance(value, Law) and isinstance(other, Law):
+            errors.append(_parameter_error(value, other))
+        else:
+            errors.append(_error(value, other))
+    return max(errors)
+
+
+def _log_prob(
+    sample: Sample, law: Law, original: _Replayed, weights: tuple[Any, Any], compiled: _Conditioned
+) -> Tensor:
     """From the compiled parameters alone, with the site's wrappers put on again."""
-    assert sample.site is not None
-    value = compiled.values[sample.site.name]
-    law: Any = getattr(dist, sample.family)(**params)
-    steps = [
-        _transform(step.name, {k: compiled.value(v) for k, v in step.params.items()}) for step in sample.transforms
-    ]
-    batch = value.shape[: value.dim() - sample.event_dim]
-    if steps:
-        law = dist.TransformedDistribution(law, steps)
-    if (missing := sample.event_dim - law.event_dim) > 0:
+    assert sample.site is not None and original.law is not None
+    if (log_prob := compiled.density(sample)) is None:
+        log_prob = _log_prob_of_library(sample, law, original, compiled)
+    scale, mask = weights
+    masked = scale_and_mask(log_prob, 1.0, mask)
+    for _ in range(sample.mask_event_dim):
+        masked = masked.sum(-1)
+    return scale_and_mask(masked, 1.0 if scale is None else scale)
+
+
+def _log_prob_of_library(sample: Sample, law: Law, original: _Replayed, compiled: _Conditioned) -> Tensor:
+    """By a distribution with these parameters."""
+    assert sample.site is not None and original.law is not None
+    made = _distribution(law, original.law, original.classes)
+    if any(step.is_recorded for step in sample.transforms):
+        return compiled.log_prob_behind_steps(sample, made)
+    if law.transforms:
+        made = dist.TransformedDistribution(made, [_transform(step.name, step.params) for step in law.transforms])
+    return _at(made, compiled.values[sample.site.name], _within_mask(sample))
+
+
+def _within_mask(sample: Sample) -> int:
+    """Event dims that are summed before the mask is applied."""
+    return sample.event_dim - sample.mask_event_dim
+
+
+def _at(law: Any, value: Tensor, event_dim: int) -> Tensor:
+    """Log-density of ``value``, of which so many dims are one event."""
+    if isinstance(law, dist.GroupedNormalNormal):  # it has the dim of its data, and says that it has none
+        return law.log_prob(value)
+    if (missing := event_dim - law.event_dim) > 0:
         law = law.expand(value.shape[: value.dim() - law.event_dim]).to_event(missing)
-    mask = compiled.value(sample.mask)
-    return scale_and_mask(law.expand(batch).log_prob(value), compiled.value(sample.scale) or 1.0, mask)
+    batch = value.shape[: value.dim() - event_dim]
+    return (law if law.batch_shape == batch else law.expand(batch)).log_prob(value)
 
 
-def _transform(name: str, params: dict[str, Any]) -> Any:
+def _distribution(law: Law, original: Law, classes: Mapping[str, type]) -> Any:
+    """A distribution with these parameters; those inside it have the batch shape of the original's."""
+    params = {}
+    for name, part in law.params.items():
+        other = original.params.get(name)
+        params[name] = _part(part, other, classes) if isinstance(part, Law) and isinstance(other, Law) else part
+    cls: Any = getattr(dist, law.family, None) or classes[law.family]  # a user's own is not Pyro's
+    return cls(**params)
+
+
+def _part(law: Law, original: Law, classes: Mapping[str, type]) -> Any:
+    made = _distribution(law, original, classes)
+    if law.transforms:
+        made = dist.TransformedDistribution(made, [_transform(step.name, step.params) for step in law.transforms])
+    made = made.expand(torch.Size(original.shape[: len(original.shape) - made.event_dim]))  # type: ignore[arg-type]
+    missing = law.event_dim - made.event_dim
+    return made.to_event(missing) if missing else made
+
+
+def _transform(name: str, params: Mapping[str, Any]) -> Any:
     made = getattr(dist.transforms, name.removesuffix(".inv"))(**params)
     return made.inv if name.endswith(".inv") else made
 

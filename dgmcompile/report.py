@@ -11,10 +11,10 @@ from typing import Any
 from dgmcompile.distill.divergences import DEFAULT
 from dgmcompile.distill.losses import LATENT_WEIGHTS, LossOptions
 from dgmcompile.distill.pair import STUDENT, Pair
-from dgmcompile.ir.graph import Arg, Call, Decision, Graph, Guard, Node, Ref, Sample
+from dgmcompile.ir.graph import Arg, Call, Decision, Graph, Guard, Law, Node, Ref, Sample
 from dgmcompile.ir.size import Size
 from dgmcompile.passes import Reparameterize, stochastic_depth
-from dgmcompile.reparam import NOISE_TRANSFORMS, STEP_TRANSFORMS
+from dgmcompile.reparam import COMPOSITIONS, NOISE_TRANSFORMS, STEP_TRANSFORMS
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,9 @@ class GuardRow:
     @classmethod
     def of(cls, guard: Guard, graph: Graph) -> GuardRow:
         what = ".".join(map(str, guard.path)) + ("" if guard.dim is None else f".shape[{guard.dim}]")
+        if isinstance(guard.expected, slice):
+            low, high = guard.expected.start or 1, guard.expected.stop
+            return cls(f"{what} >= {low}" if high is None else f"{low} <= {what} < {high}", guard.reason)
         return cls(f"{what} == {_expected(guard.expected, graph)}", guard.reason)
 
     def __str__(self) -> str:
@@ -253,21 +256,40 @@ def _row(node: Node, original: Node, reason: str) -> SiteRow:
         family = " + ".join([original.family, *(step.name for step in original.transforms)])
     if isinstance(node, Sample):
         return SiteRow(site.name, site.role, family, "", "", None, True, reason, line)
-    entry = NOISE_TRANSFORMS.get(site.family)
-    if site.role == "deterministic" or entry is None:
+    law = original.law if isinstance(original, Sample) else Law(family=site.family, params={})
+    if site.role == "deterministic" or (law.family not in NOISE_TRANSFORMS and law.family not in COMPOSITIONS):
         why = reason or ("deterministic" if site.role == "deterministic" else "")
         return SiteRow(site.name, site.role, family, "", "", None, False, why, line)
-    noise = ", ".join(source.law.name for source in entry.noises)
-    transform = _transform(node, original, entry.forward.name)
-    return SiteRow(site.name, site.role, family, noise, transform, entry.differentiable, False, reason, line)
+    noise = ", ".join(_noise_laws(law))
+    transform = f"= {node.inputs[0]}" if isinstance(node, Call) and node.target == "identity" else _transform(law)
+    return SiteRow(site.name, site.role, family, noise, transform, _is_differentiable(law), False, reason, line)
 
 
-def _transform(node: Node, original: Node, forward: str) -> str:
-    if isinstance(node, Call) and node.target == "identity":
-        return f"= {node.inputs[0]}"
-    steps = original.transforms if isinstance(original, Sample) else ()
-    known = (STEP_TRANSFORMS.get(step.name) for step in steps)
-    return ", ".join([forward, *(step.forward.name for step in known if step)])
+def _parts(law: Law) -> list[Law]:
+    return [part for part in law.params.values() if isinstance(part, Law)]
+
+
+def _noise_laws(law: Law) -> list[str]:
+    """Of all that is drawn for one value."""
+    if (composition := COMPOSITIONS.get(law.family)) is None:
+        return [source.law.name for source in NOISE_TRANSFORMS[law.family].noises]
+    also = [source.law.name for family in composition.also for source in NOISE_TRANSFORMS[family].noises]
+    return [*also, *(name for part in _parts(law) for name in _noise_laws(part))]
+
+
+def _is_differentiable(law: Law) -> bool:
+    if (composition := COMPOSITIONS.get(law.family)) is None:
+        return NOISE_TRANSFORMS[law.family].differentiable
+    return composition.differentiable and all(map(_is_differentiable, _parts(law)))
+
+
+def _transform(original: Law) -> str:
+    """The functions that make the value."""
+    family, composition = NOISE_TRANSFORMS.get(original.family), COMPOSITIONS.get(original.family)
+    base = family.forward.name if family else composition.formulas[-1].name if composition else ""
+    steps = (STEP_TRANSFORMS.get(step.name) for step in original.transforms)
+    names = [known.forward.name if known else step.name for known, step in zip(steps, original.transforms, strict=True)]
+    return ", ".join([base, *names])
 
 
 # text

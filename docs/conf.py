@@ -6,9 +6,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from corpus_table import write_corpus
+from families_table import write_families
 from tables import write_tables
 
 write_tables(Path(__file__).parent / "_generated")
+write_families(Path(__file__).parent / "_generated")
+write_corpus(Path(__file__).parent / "_generated")
 
 project = "dgmcompile"
 author = "The dgmcompile authors"
@@ -17,7 +21,7 @@ version = release = installed_version("dgmcompile")
 extensions = ["myst_parser"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build", "_generated"]
+exclude_patterns = ["_build", "_generated", "diagnostics/*"]
 
 html_theme = "furo"
 html_title = f"dgmcompile {release}"

@@ -1,11 +1,15 @@
 """What every test starts from: the same random numbers, and Pyro's parameter store empty."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import hypothesis
 import pyro
 import pytest
 import torch
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
+    torch.set_num_threads(1)
 
 hypothesis.settings.register_profile("dgmcompile", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("dgmcompile")

@@ -56,14 +56,23 @@ def test_public_names():
         "CompileError",
         "Diagnostic",
         "Distillation",
+        "FamilyCheck",
+        "FamilyReport",
+        "FullReparam",
         "PairDGM",
+        "Registered",
         "auxiliary",
         "check",
+        "check_family",
         "compact",
         "compile",
         "pair",
         "parse",
+        "register",
+        "register_composition",
+        "register_divergence",
         "semi_auxiliary",
+        "to_pyro",
         "trace",
     }
     assert all(callable(getattr(dgm, name)) for name in dgm.__all__)
@@ -74,7 +83,7 @@ def test_public_names():
 
 def test_signature_of_trace_is_pyros():
     given = inspect.signature(dgm.trace).parameters
-    assert list(given) == ["model", "model_args", "model_kwargs", "targets"]
+    assert list(given) == ["model", "model_args", "model_kwargs", "targets", "options"]
     assert (given["model_args"].default, given["model_kwargs"].default, given["targets"].default) == ((), None, None)
     assert list(inspect.signature(dgm.pair).parameters)[:4] == ["teacher", "student", "match", "method"]
 

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "dgmcompile"
 
 STAGES = frozenset({"diagnostics", "ir", "reparam", "frontends", "passes", "distill", "codegen", "viz"})
-ABOVE = STAGES | {"report", "replay", "pipeline"}
+ABOVE = STAGES | {"registration", "report", "replay", "pipeline"}
 
 MAY_IMPORT: dict[str, frozenset[str]] = {
     # diagnostics <- ir <- reparam <- passes <- distill
@@ -25,7 +25,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     # what puts them together
     "report": ABOVE,
     "replay": ABOVE,
-    "api": ABOVE | {"replay", "pipeline"},
+    "registration": STAGES,
+    "family_checks": STAGES,
+    "full_reparam": ABOVE - {"report", "replay", "pipeline"},
+    "api": ABOVE | {"replay", "pipeline", "family_checks", "full_reparam"},
     "pipeline": ABOVE,
     "cli": ABOVE | {"api", "__init__"},  # the version
     "__init__": ABOVE | {"api"},

@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from dgmcompile.diagnostics import InternalError
@@ -36,6 +37,14 @@ _BUILTINS = frozenset(dir(builtins))
 _FOREIGN = sys.stdlib_module_names | {"torch"}
 
 
+class NoText(InternalError):
+    """A formula that cannot stand in an emitted file; ``reason`` says why."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
 @dataclass
 class Texts:
     """Definitions in the order in which they can stand, and the imports that they need."""
@@ -43,47 +52,60 @@ class Texts:
     definitions: dict[str, str] = field(default_factory=dict[str, str])
     imports: dict[str, Import] = field(default_factory=dict[str, Import])
     _functions: dict[str, object] = field(default_factory=dict[str, object])
+    _constants: dict[str, object] = field(default_factory=dict[str, object])
 
     def add(self, name: str, function: object) -> None:
         """Take in ``function``, after what it refers to.
 
         Errors:
-            `InternalError` where it refers to anything but torch, math, typing and definitions like itself.
+            `NoText` where it refers to anything but torch, math, typing and definitions like itself.
         """
         if name in self._functions:
             if self._functions[name] is not function:
-                raise InternalError(f"two definitions of the name {name!r}")
+                raise NoText(f"two definitions of the name {name!r}")
             return
+        if name in self._constants:
+            raise NoText(f"two definitions of the name {name!r}")
         self._functions[name] = function
-        text = source_text(name, function)
+        text, names = _text_and_names(name, function)
         scope = _globals_of(function)
-        for used in _names_read(text):
+        for used in names:
             if used != name and used not in _BUILTINS:
                 self._refer(used, scope, name)
         self.definitions[name] = text
 
     def _refer(self, used: str, scope: dict[str, Any], user: str) -> None:
         if used not in scope:
-            raise InternalError(f"formula {user!r} reads {used!r}, which its module does not define")
+            raise NoText(f"formula {user!r} reads {used!r}, which its module does not define")
         value = scope[used]
         if isinstance(value, bool | int | float | str):
-            self.definitions.setdefault(used, f"{used} = {value!r}")
+            self._define(used, value)
         elif isinstance(value, types.ModuleType):
             parent, _, last = value.__name__.rpartition(".")
             self._import(used, (parent, used) if parent and last == used else (value.__name__, None), user)
         elif (module := _home(value)).split(".")[0] in _FOREIGN:
             self._import(used, (module, used), user)
-        elif (inspect.isfunction(value) or inspect.isclass(value)) and _package(value) == scope["__name__"].split(".")[
-            0
-        ]:
+        elif (inspect.isfunction(value) or inspect.isclass(value)) and _package(value) in _packages(scope):
             self.add(used, value)
         else:
-            raise InternalError(f"formula {user!r} reads {used!r}, which has no text: {value!r:.200}")
+            raise NoText(f"formula {user!r} reads {used!r}, which has no text: {value!r:.200}")
+
+    def _define(self, name: str, value: bool | int | float | str) -> None:
+        if name in self._functions or repr(self._constants.setdefault(name, value)) != repr(value):
+            raise NoText(f"two definitions of the name {name!r}")
+        self.definitions[name] = f"{name} = {value!r}"
 
     def _import(self, name: str, origin: Import, user: str) -> None:
         if origin[0].split(".")[0] not in {"torch", "math", "typing"}:
-            raise InternalError(f"formula {user!r} reads {name!r} of {origin[0]!r}; emitted files import torch only")
+            raise NoText(f"formula {user!r} reads {name!r} of {origin[0]!r}; emitted files import torch only")
+        if {**STANDARD, **self.imports}.get(name, origin) != origin:
+            raise NoText(f"formula {user!r} imports {name!r}, which stands for something else in emitted files")
         self.imports[name] = origin
+
+
+def _packages(scope: Mapping[str, Any]) -> set[str]:
+    """Whose functions a formula may call: those of its own package, and ours."""
+    return {str(scope["__name__"]).split(".")[0], __name__.split(".")[0]}
 
 
 def _package(value: Any) -> str:
@@ -108,19 +130,25 @@ def texts_of(formulas: Iterable[Formula]) -> Texts:
     return texts
 
 
+@lru_cache(maxsize=4096)
+def _text_and_names(name: str, function: object) -> tuple[str, tuple[str, ...]]:
+    text = source_text(name, function)
+    return text, tuple(_names_read(text))
+
+
 def source_text(name: str, function: object) -> str:
     """The text of a function or class whose own name is ``name``."""
     if getattr(getattr(function, "__code__", None), "co_freevars", ()):
-        raise InternalError(f"formula {name!r} reads variables of the function around it")
+        raise NoText(f"formula {name!r} reads variables of the function around it")
     try:
         text = textwrap.dedent(inspect.getsource(typing.cast(Any, function)))
     except (OSError, TypeError) as error:
-        raise InternalError(f"formula {name!r} has no source text") from error
+        raise NoText(f"formula {name!r} has no source text") from error
     match ast.parse(text).body:
         case [ast.FunctionDef(name=found) | ast.ClassDef(name=found)] if found == name:
             return text.strip()
         case _:
-            raise InternalError(f"the text of formula {name!r} is not one definition of that name")
+            raise NoText(f"the text of formula {name!r} is not one definition of that name")
 
 
 def _globals_of(function: object) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def is_anonymous(node: Node, graph: Graph) -> bool:
         return False
     if node.name not in graph.outputs and term_of(node.name, graph) is not None:
         return True
-    bare, words = bare_name(node.name), [_word(node)]
+    bare, words = bare_name(node.name), [anonymous_name(node)]
     if node.target == "getitem" and isinstance(whole := node.args[0], Ref):
         words.append(re.sub(r"(_\d+)+$", "", bare_name(whole.name)))
     return any(re.fullmatch(rf"{re.escape(word)}(_\d+)*", bare) for word in words if word)
@@ -51,7 +51,7 @@ def term_of(name: str, graph: Graph) -> str | None:
     return next((head for head in heads if head in graph.outputs or (head in _SUMS and "total" in graph.outputs)), None)
 
 
-def _word(call: Call) -> str:
+def anonymous_name(call: Call) -> str:
     """What the recorder calls the result of ``call`` where the program does not name it."""
     target = call.target_name.removesuffix(".__get__")
     if target.startswith("self."):

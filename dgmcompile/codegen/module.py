@@ -77,15 +77,15 @@ def compile_graph(graph: Graph, memory_format: torch.memory_format | None = None
     if memory_format is not None:
         for part in emitted.parts:
             lay_out(part.state.root, memory_format)
-    namespace = _loaded(emitted.text, graph.name)
+    namespace = loaded(emitted.text, graph.name)
     device = _device_of(emitted)  # before the default becomes "meta"
-    with plain_defaults(), torch.device("meta"), _RealConstants(device):
+    with plain_defaults(), torch.device("meta"), RealConstants(device):
         made = [getattr(namespace, part.name)() for part in emitted.parts]
         module: nn.Module = getattr(namespace, emitted.name)(*made) if is_pair(graph) else made[0]
     for part, own in zip(emitted.parts, made, strict=True):
-        _share(part.state.root, own, frozen=part.prefix == TEACHER)
+        share(part.state.root, own, frozen=part.prefix == TEACHER)
     if emitted.rest is not None:
-        _share(emitted.rest.root, module, frozen=False)
+        share(emitted.rest.root, module, frozen=False)
     module.__dict__["source"] = emitted.text
     return module
 
@@ -116,7 +116,7 @@ class _Emitted:
 
 
 @dataclass
-class _File:
+class File:
     """What is written so far; ``layout``: which memory format the class of a state converts itself to."""
 
     graph: Graph
@@ -127,8 +127,8 @@ class _File:
     formulas: dict[str, Formula] = field(default_factory=dict[str, Formula])
 
     @classmethod
-    def of(cls, graph: Graph, layout: Layout) -> _File:
-        texts = texts_of(_all_formulas(graph))
+    def of(cls, graph: Graph, layout: Layout) -> File:
+        texts = texts_of(all_formulas(graph))
         ours = ("State", "load_weights", "state_from_store", "read_weights", "name_in_program", *_PAIR_NAMES)
         reserved = frozenset({*texts.definitions, *texts.imports, *STANDARD, *ours})
         return cls(graph, layout, texts, Namespace(reserved), reserved)
@@ -150,11 +150,11 @@ class _File:
 
 
 def _emit(graph: Graph, layout: Layout) -> _Emitted:
-    file = _File.of(graph, layout)
+    file = File.of(graph, layout)
     return _emit_pair(file) if is_pair(graph) else _emit_program(file)
 
 
-def _all_formulas(graph: Graph) -> Iterator[Formula]:
+def all_formulas(graph: Graph) -> Iterator[Formula]:
     for node in graph:
         yield from (leaf for leaf in leaves(node.arguments) if isinstance(leaf, Formula))
         if isinstance(getattr(node, "target", None), Formula):
@@ -163,22 +163,22 @@ def _all_formulas(graph: Graph) -> Iterator[Formula]:
             yield NOISE_LAWS[node.law].draw
     for submodule in graph.binding.modules.values():
         if submodule.body is not None:
-            yield from _all_formulas(submodule.body)
+            yield from all_formulas(submodule.body)
 
 
 # one program
 
 
-def _emit_program(file: _File) -> _Emitted:
+def _emit_program(file: File) -> _Emitted:
     graph, state = file.graph, state_root(file.graph)
     name = file.namespace.new(class_name(graph.name))
     constants = Constants(graph, state.root)
     frames = _frames(file, state.access, constants, lambda dtype: anchor(state.root, "self", dtype))
-    statements = [*_state_statements(file, state, ""), *constants.statements(), *_layout_statements(file, state)]
+    statements = [*state_statements(file, state, ""), *constants.statements(), *_layout_statements(file, state)]
     lines = [
         docstring(f"Every variable of `{graph.name}` as a function of its arguments and of noise."),
         *buffer_annotations([*buffers_of(state.root), *constants.names]),
-        *_renamed(state, ""),
+        *names_table(state, ""),
         "",
         "def __init__(self) -> None:",
         *indented(["super().__init__()", *statements]),
@@ -201,7 +201,7 @@ def _emit_program(file: _File) -> _Emitted:
 
 
 def _frames(
-    file: _File,
+    file: File,
     parameter: Callable[[str], str],
     constants: Constants,
     anchor_of: Callable[[torch.dtype | None], str | None],
@@ -222,7 +222,7 @@ def _frames(
     )
 
 
-def _state_statements(file: _File, state: State, prefix: str) -> list[str]:
+def state_statements(file: File, state: State, prefix: str) -> list[str]:
     """The lines of ``__init__`` that build ``state``."""
     root, lines = state.root, list[str]()
     bound = file.graph.binding.modules.items()
@@ -243,7 +243,7 @@ def _state_statements(file: _File, state: State, prefix: str) -> list[str]:
     return lines
 
 
-def _renamed(state: State, prefix: str) -> list[str]:
+def names_table(state: State, prefix: str) -> list[str]:
     """The table by which ``load_weights`` finds what could not keep its name."""
     names = {ours: theirs.removeprefix(prefix) for theirs, ours in state.keys.items()}
     table = {ours: theirs for ours, theirs in names.items() if ours != theirs}
@@ -252,7 +252,7 @@ def _renamed(state: State, prefix: str) -> list[str]:
     return [f"names_in_program: ClassVar[dict[str, str]] = {table!r}  # the user's, of what could not keep its name"]
 
 
-def _layout_statements(file: _File, state: State) -> list[str]:
+def _layout_statements(file: File, state: State) -> list[str]:
     """The line of ``__init__`` that lays the weights out."""
     memory_format = file.layout(state.root)
     if memory_format is None:
@@ -263,7 +263,7 @@ def _layout_statements(file: _File, state: State) -> list[str]:
 
 def _sample_noise(frame: Frame) -> list[str]:
     parameters, _ = signature(frame)
-    head = ["self", *parameters, *_keyword_only(parameters, "generator: torch.Generator | None = None")]
+    head = ["self", *parameters, *keyword_only(parameters, "generator: torch.Generator | None = None")]
     lines = [*frame.head(), *frame.body()]
     entries = frame.draw_entries()
     returned = ["return {", *indented(entries), "}"] if entries else ["return {}"]
@@ -279,7 +279,7 @@ def _sample_noise(frame: Frame) -> list[str]:
     ]
 
 
-def _keyword_only(parameters: list[str], *more: str) -> list[str]:
+def keyword_only(parameters: list[str], *more: str) -> list[str]:
     """``more`` after ``parameters``, by keyword only."""
     last = parameters[-1] if parameters else ""
     if last.startswith("**"):
@@ -289,7 +289,7 @@ def _keyword_only(parameters: list[str], *more: str) -> list[str]:
 
 def _forward_head(frame: Frame, returns: str, said: str) -> tuple[str, list[str]]:
     parameters, passed = signature(frame)
-    head = ["self", *parameters, *_keyword_only(parameters, "noise: dict[str, Tensor] | None = None")]
+    head = ["self", *parameters, *keyword_only(parameters, "noise: dict[str, Tensor] | None = None")]
     lines = [docstring(said)]
     if any(isinstance(node, Noise) for node in frame.nodes):
         lines += ["if noise is None:", f"    noise = self.sample_noise({', '.join(passed)})"]
@@ -324,7 +324,7 @@ _TEACHER_APART = '''\
         return super()._apply(fn, recurse)'''
 
 
-def _emit_pair(file: _File) -> _Emitted:
+def _emit_pair(file: File) -> _Emitted:
     graph = file.graph
     for name in _PAIR_NAMES:
         file.namespace.reserve(name)
@@ -355,7 +355,7 @@ def _emit_pair(file: _File) -> _Emitted:
                 "super().__init__()",
                 "self._teacher = (teacher.requires_grad_(False).eval(),)",
                 "self.student = student",
-                *_state_statements(file, rest, ""),
+                *state_statements(file, rest, ""),
                 *constants.statements(),
             ]
         ),
@@ -390,9 +390,9 @@ def _without_models(graph: Graph) -> Graph:
     return Graph(bare, outputs={}, binding=graph.binding)
 
 
-def _holder(file: _File, part: _Part) -> str:
-    lines = [*_state_statements(file, part.state, part.prefix), *_layout_statements(file, part.state)]
-    annotations = [*buffer_annotations(buffers_of(part.state.root)), *_renamed(part.state, part.prefix)]
+def _holder(file: File, part: _Part) -> str:
+    lines = [*state_statements(file, part.state, part.prefix), *_layout_statements(file, part.state)]
+    annotations = [*buffer_annotations(buffers_of(part.state.root)), *names_table(part.state, part.prefix)]
     said = docstring(f"Parameters and submodules of the {part.prefix.rstrip('.')}.")
     body = [said, *annotations, "", "def __init__(self) -> None:", *indented(["super().__init__()", *lines])]
     return "\n".join([f"class {part.name}(nn.Module):", *indented(body)])
@@ -403,8 +403,9 @@ def _pair_forward(frame: Frame) -> list[str]:
     graph = frame.graph
     for_teacher = graph.ancestors(node.name for node in frame.nodes if node.name.startswith(TEACHER))
     for_student = graph.ancestors(node.name for node in frame.nodes if node.name.startswith(STUDENT))
-    lines += frame.body(lambda node: node.name in for_teacher and not node.name.startswith(TEACHER))
-    of_teacher = frame.body(lambda node: node.name.startswith(TEACHER))
+    below_teacher = _descendants(graph, TEACHER)
+    lines += frame.body(lambda node: node.name in for_teacher and node.name not in below_teacher)
+    of_teacher = frame.body(lambda node: node.name in for_teacher)
     of_student = frame.body(lambda node: node.name in for_student)
     terms = [*frame.body(), f"return {_loss(frame)}"]
     body = [*of_teacher, *of_student, *terms]
@@ -412,6 +413,15 @@ def _pair_forward(frame: Frame) -> list[str]:
     lines += ["with torch.no_grad():", *indented(of_teacher)] if of_teacher else []
     lines += ["", "# student", *_alias("student", body), *of_student]
     return [first, *indented([*lines, "", "# terms", *terms])]
+
+
+def _descendants(graph: Graph, prefix: str) -> set[str]:
+    """Nodes whose name begins with ``prefix``, and all that depend on one."""
+    found = set[str]()
+    for node in graph:
+        if node.name.startswith(prefix) or not found.isdisjoint(node.inputs):
+            found.add(node.name)
+    return found
 
 
 def _alias(model: str, lines: list[str]) -> list[str]:
@@ -440,7 +450,7 @@ def _group(frame: Frame, outputs: Mapping[str, str], prefix: str) -> str:
 # text -> module
 
 
-def _loaded(text: str, name: str) -> ModuleType:
+def loaded(text: str, name: str) -> ModuleType:
     """The text as a real module: of one text there is one module, and tracebacks show its lines."""
     key = hashlib.sha256(text.encode()).hexdigest()[:12]
     title = f"{_MODULES}.{identifier(name)}_{key}"
@@ -459,7 +469,7 @@ def _loaded(text: str, name: str) -> ModuleType:
     return module
 
 
-class _RealConstants(TorchFunctionMode):
+class RealConstants(TorchFunctionMode):
     """Under ``torch.device("meta")``: literal tensors keep their values, on ``device``."""
 
     def __init__(self, device: torch.device) -> None:
@@ -480,7 +490,7 @@ def _device_of(emitted: _Emitted) -> torch.device:
     return torch.get_default_device()
 
 
-def _share(live: nn.Module, made: nn.Module, *, frozen: bool) -> None:
+def share(live: nn.Module, made: nn.Module, *, frozen: bool) -> None:
     """Give ``made`` the tensors of ``live``, which has its structure, and the modes of its submodules."""
     views = dict[int, Tensor]()
     for path, source in all_modules(live):

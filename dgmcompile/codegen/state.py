@@ -53,7 +53,7 @@ def state_root(graph: Graph, prefix: str = "") -> State:
     """The tree of what ``graph`` reads below ``prefix`` ("teacher.", say; the keys keep it).
 
     Errors:
-        `CompileError` ``module-not-emittable`` for a submodule that the graph's binding lacks.
+        `CompileError` ``unbound-module`` for a submodule that the graph's binding lacks.
     """
     root, keys = Holder(), dict[str, str]()
     called = {path: node for node in graph if (path := called_path(node)) and path.startswith(prefix)}
@@ -73,7 +73,7 @@ def _bound(graph: Graph, path: str, node: Node) -> Submodule:
     message = f"the graph calls submodule {path!r}, but holds no module of that name"
     raise CompileError(
         Diagnostic(
-            code="module-not-emittable",
+            code="unbound-module",
             message=message,
             location=node.location,
             help="compile the traced program itself, not its text",

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from textwrap import TextWrapper
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 
@@ -45,7 +45,7 @@ _WIDTH = 108
 
 
 @dataclass(frozen=True)
-class _Statement:
+class Statement:
     """``names = text``, for the node that its comment is about."""
 
     names: str
@@ -66,10 +66,10 @@ class _Part:
 
 
 @dataclass
-class _Draft:
+class Draft:
     """Statements as far as they are written; ``evaluated``: the nodes whose order matters, in that order."""
 
-    statements: list[_Statement] = field(default_factory=list[_Statement])
+    statements: list[Statement] = field(default_factory=list[Statement])
     parts: dict[str, _Part] = field(default_factory=dict[str, _Part])
     evaluated: list[str] = field(default_factory=list[str])
     read: list[str] = field(default_factory=list[str])
@@ -123,7 +123,7 @@ class Frame:
         self._dtypes: dict[torch.dtype | None, str] = {}
         self._last_place = ""
         self._kept = {*self.graph.outputs.values(), *self._sizes_of_guards()}
-        self._draft, self._written = _Draft(), set[str]()
+        self._draft, self._written = Draft(), set[str]()
         self.names = Names(self.value, self.module, self._device, self.formulas)
 
     def _argument(self, argument: Argument) -> str:
@@ -219,8 +219,8 @@ class Frame:
                     found.add(node.name)
         return found
 
-    def _drafted(self, nodes: Sequence[Node], alone: set[str]) -> _Draft:
-        draft = self._draft = _Draft()
+    def _drafted(self, nodes: Sequence[Node], alone: set[str]) -> Draft:
+        draft = self._draft = Draft()
         within = {node.name for node in nodes}
         for node in nodes:
             if node.name in self._local:
@@ -240,9 +240,9 @@ class Frame:
         if self._reads[node.name] <= 1 or text.isidentifier():
             self._local[node.name] = text
         else:
-            self._draft.statements.append(_Statement(self._new(node.name), text, node))
+            self._draft.statements.append(Statement(self._new(node.name), text, node))
 
-    def _call(self, call: Call, draft: _Draft, alone: set[str], within: set[str]) -> None:
+    def _call(self, call: Call, draft: Draft, alone: set[str], within: set[str]) -> None:
         given = dict(draft.parts)
         text, effects = self._expression(call, draft)
         elements = unpacked(call, self.graph, within)
@@ -259,9 +259,9 @@ class Frame:
             return
         draft.evaluated += effects
         names = self._new_name(call) if elements is None else self._new_elements(elements)
-        draft.statements.append(_Statement(names, text, call))
+        draft.statements.append(Statement(names, text, call))
 
-    def _expression(self, call: Call, draft: _Draft) -> tuple[Text, tuple[str, ...]]:
+    def _expression(self, call: Call, draft: Draft) -> tuple[Text, tuple[str, ...]]:
         """The text of ``call``, and what it evaluates whose place matters, in that order."""
         draft.read.clear()
         text = expression(_without_fixed(call, self.graph), self.names)
@@ -274,10 +274,10 @@ class Frame:
         longest = _LONGEST_STATEMENT - len(f"{names} = ")
         return min(longest, _LONGEST_PART) if part else longest
 
-    def _state_part(self, node: Node, part: _Part, draft: _Draft) -> None:
+    def _state_part(self, node: Node, part: _Part, draft: Draft) -> None:
         """A statement after all for what was to be a part."""
         draft.evaluated += part.effects
-        draft.statements.append(_Statement(self._new_name(node), part.text, node))
+        draft.statements.append(Statement(self._new_name(node), part.text, node))
 
     def _new_elements(self, elements: Sequence[str | None]) -> str:
         names = ["_" if name is None else self._new_name(self.graph[name]) for name in elements]
@@ -324,13 +324,14 @@ class Frame:
         return self._local[name]
 
     def _input(self, node: Input) -> list[str]:
-        text = self._place(node.path)
+        text = self.place(node.path)
         if len(node.path) == 1 or self._reads[node.name] == 1:
             self._local[node.name] = text
             return []
         return [f"{self._new(node.name)} = {text}"]
 
-    def _place(self, path: tuple[str | int, ...]) -> str:
+    def place(self, path: tuple[str | int, ...]) -> str:
+        """Expression of a part of the arguments; see `Input`."""
         argument, *keys = path
         name = str(argument).lstrip("*")
         if (
@@ -341,14 +342,18 @@ class Frame:
 
     def _guard(self, guard: Guard) -> list[str]:
         known = {node.path: self._local[node.name] for node in self.nodes if isinstance(node, Input)}
-        found = known.get(guard.path) or self._place(guard.path)
+        found = known.get(guard.path) or self.place(guard.path)
         shown = _path_text(guard.path)
         if guard.dim is not None:
             found, shown = f"{found}.shape[{guard.dim}]", f"{shown}.shape[{guard.dim}]"
-        expected = literal(guard.expected, self.names)
-        same = "is not" if guard.expected is None or isinstance(guard.expected, bool) else "!="
+        if isinstance(fixed := guard.expected, slice):
+            wrong, expected = _outside(cast("slice[int | None, int | None, None]", fixed), found)
+        else:
+            expected = literal(fixed, self.names)
+            same = "is not" if fixed is None or isinstance(fixed, bool) else "!="
+            wrong = f"{found} {same} {expected}"
         message = one_line(f"{shown} has to be {expected}: {guard.reason}")
-        return [f"if {found} {same} {expected}:", f"    raise ValueError({_on_lines(message)})"]
+        return [f"if {wrong}:", f"    raise ValueError({_on_lines(message)})"]
 
     def _noise(self, node: Noise) -> list[str]:
         text = f"noise[{node.name!r}]"
@@ -388,7 +393,7 @@ class Frame:
         dtype = self._dtypes[node.dtype or torch.float32]
         return f"{draw}({shape}, dtype={dtype}, device={self._device}, generator=generator)"
 
-    def _lines(self, statement: _Statement) -> list[str]:
+    def _lines(self, statement: Statement) -> list[str]:
         return self._commented(statement.code, statement.node)
 
     def _commented(self, code: str, node: Node) -> list[str]:
@@ -477,13 +482,24 @@ def _stars(argument: Argument) -> Literal["", "*", "**"]:
     return "**" if name.startswith("**") else "*" if name.startswith("*") else ""
 
 
+def _outside(allowed: slice[int | None, int | None, None], found: str) -> tuple[str, str]:
+    """The condition under which a size is outside of the range, and words for the range."""
+    low, high = allowed.start or 0, allowed.stop
+    if high is None:
+        return f"{found} < {low}", f"at least {low}"
+    if low <= 1:
+        return f"{found} >= {high}", f"at most {high - 1}"
+    return f"not {low} <= {found} < {high}", f"from {low} to {high - 1}"
+
+
 def _parameter(frame: Frame, argument: Argument, *, default: bool) -> str:
     name, kind = frame.arguments[argument.name], _annotation(frame.graph, argument)
     if stars := _stars(argument):
         return f"{stars}{name}: {kind}"
     if not default:
         return f"{name}: {kind}"
-    expected = next((g.expected for g in frame.graph.guards if g.path == (argument.name,) and g.dim is None), None)
+    fixed = (g for g in frame.graph.guards if g.dim is None and not isinstance(g.expected, slice))
+    expected = next((guard.expected for guard in fixed if guard.path == (argument.name,)), None)
     optional = kind if expected is not None or kind == "Any" else f"{kind} | None"
     return f"{name}: {optional} = {literal(expected, frame.names)}"
 

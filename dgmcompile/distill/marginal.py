@@ -239,7 +239,7 @@ class _Side:
         if key not in self._made:
             label = ".".join([law.name, *(str(given[name]) for name in (valued.name, *read) if name in given)])
             value = self._choices.value(valued, given[valued.name]) if valued.name in given else Ref(valued.name)
-            found = self._terms.log_prob(self._law(law, given), value, f"{label}.log_prob", event_dim_of(law))
+            found = self._terms.densities.log_prob(self._law(law, given), value, f"{label}.log_prob", event_dim_of(law))
             self._made[key] = self._per_element(law, found)
         return self._made[key]
 
@@ -349,7 +349,7 @@ def _weighted(target: Sample, targets: Sequence[PairedSite], choices: _Choices) 
         return None
     if len(targets) > 1:
         return "it is masked or scaled, and all targets are one term"
-    if len(target.batch_shape) > len(choices.unit(target).shape or ()):
+    if len(target.masked_shape) > len(choices.unit(target).shape or ()):
         return "it is masked or scaled along more dims than the batch"
     return None
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.ir.graph import Arg, Call, Graph, Guard, Input, Node, Noise, Ref, Sample, is_size, map_arg
 from dgmcompile.ir.size import Size
-from dgmcompile.passes.auxiliary import auxiliary
+from dgmcompile.passes.auxiliary import auxiliary, variants_of, with_options
 from dgmcompile.passes.canonicalize import canonicalize
 
 Method = Literal["surrogate", "local", "marginalised"]
@@ -149,6 +149,42 @@ class Matching:
     def student_signature(self, site: str) -> list[Any]:
         """The same of the student's site, by the teacher's sizes."""
         return [(n.law, self.theirs(n.shape), n.dtype) for n in self.student.noises(site)]
+
+
+def with_shared_noise(teacher: Graph, student: Graph, match: Match, method: Method) -> Matching:
+    """The two models side by side; a latent whose noises do not agree by a variant of its family of which they do.
+
+    Such a site is named in the warnings of both graphs (``other-variant``). A latent that the student takes over from
+    the teacher, as by another method than ``surrogate``, has to have the same values in both.
+    """
+    matching = Matching.of(Side.of(teacher), Side.of(student), match)
+    for a, b in matching.sites.items():
+        p, q = matching.teacher.laws[a], matching.student.laws[b]
+        own = method == "surrogate" and matching.teacher.role(a) == "latent" and p.family == q.family
+        if not own or matching.signature(a) == matching.student_signature(b):
+            continue
+        for variant in variants_of(p.family):
+            chosen = (_by(teacher, a, variant), _by(student, b, variant))
+            trial = Matching.of(Side.of(chosen[0]), Side.of(chosen[1]), match)
+            if trial.signature(a) == trial.student_signature(b):
+                teacher, student, matching = *chosen, trial
+                break
+    return matching
+
+
+def _by(graph: Graph, site: str, variant: str) -> Graph:
+    chosen = with_options(graph, {site: {"variant": variant}})
+    location = next((node.location for node in graph.samples if node.site and node.site.name == site), None)
+    warning = Diagnostic(
+        code="other-variant",
+        message=f"site {site!r} is drawn by the variant {variant!r} of its family: "
+        "the noise of the usual one has another shape in the other model",
+        location=location,
+        help="nothing need be done; to choose it yourself, trace both models with "
+        f"options={{{site!r}: {{'variant': {variant!r}}}}}",
+        severity="warning",
+    )
+    return chosen.evolve(warnings=(*graph.warnings, warning))
 
 
 def _sites(teacher: Side, student: Side, match: Match) -> dict[str, str]:

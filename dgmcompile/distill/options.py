@@ -40,23 +40,27 @@ class LossOptions:
         """Of this site's term; ``latent_default`` is the pair's of `LATENT_WEIGHTS`."""
         default = 1.0 if site.role == "target" else latent_default
         given = self.target_weight if site.role == "target" else self.latent_weight
-        return float(_chosen(default if given is None else given, site, default))
+        return float(_chosen(default if given is None else given, site, "weight", default))
 
     def divergence_of(self, site: PairedSite) -> str:
         """Name of the divergence of this site's term."""
-        return _chosen(self.divergence, site, DEFAULT)
+        return _chosen(self.divergence, site, "divergence", DEFAULT)
 
     def reduction_of(self, site: PairedSite) -> Reduction:
         """How this site's term is reduced over event dims."""
-        return _chosen(self.reduction, site, "sum")
+        return _chosen(self.reduction, site, "reduction", "sum")
 
     def temperature_of(self, site: PairedSite) -> float | None:
         """Of this site's term, if there is one."""
-        return _chosen(self.temperature, site, None)
+        return _chosen(self.temperature, site, "", None)
 
 
-def _chosen(given: Any, site: PairedSite, default: Any) -> Any:
-    return cast(Mapping[str, Any], given).get(site.name, default) if isinstance(given, Mapping) else given
+def _chosen(given: Any, site: PairedSite, option: str, default: Any) -> Any:
+    """By the caller for this site, by the model (the teacher's word first), by the caller for all sites."""
+    own = site.teacher.options.get(option, site.student.options.get(option))
+    if isinstance(given, Mapping):
+        return cast(Mapping[str, Any], given).get(site.name, default if own is None else own)
+    return given if own is None else own
 
 
 def check_options(pair: Pair, options: LossOptions) -> None:

@@ -16,8 +16,8 @@ from dgmcompile.distill.matching import (
     Match,
     Matching,
     Method,
-    Side,
     refuse_mismatches,
+    with_shared_noise,
 )
 from dgmcompile.ir.binding import Binding
 from dgmcompile.ir.graph import (
@@ -92,7 +92,7 @@ def pair_graphs(teacher: Graph, student: Graph, match: Match | None = None, meth
     """
     if method not in get_args(Method):
         raise CompileError(_unknown_method(method))
-    matching = Matching.of(Side.of(teacher), Side.of(student), match or {})
+    matching = with_shared_noise(teacher, student, match or {}, method)
     refuse_mismatches(matching, method)
     joint = _Joint(matching, method)
     nodes = [*joint.teacher_nodes(), *joint.student_nodes()]
@@ -103,7 +103,7 @@ def pair_graphs(teacher: Graph, student: Graph, match: Match | None = None, meth
         arguments=_arguments(teacher.arguments, student.arguments, matching.arguments),
         guards=joint.guards(),
         binding=_binding(teacher.binding, student.binding),
-        warnings=tuple(dict.fromkeys((*teacher.warnings, *student.warnings))),
+        warnings=tuple(dict.fromkeys((*matching.teacher.graph.warnings, *matching.student.graph.warnings))),
         compared=tuple(joint.paired(a, b) for a, b in matching.sites.items()),
         laws={law.name: law for law in joint.laws()},
         method=method,
@@ -175,7 +175,9 @@ class _Joint:
     def guards(self) -> tuple[Guard, ...]:
         """What either model takes as fixed."""
         theirs = (replace(g, expected=map_names(g.expected, self._student)) for g in self._matching.students_guards())
-        return tuple(dict.fromkeys((*self._left.graph.guards, *theirs)))
+        found = list(self._left.graph.guards)
+        found += [guard for guard in theirs if guard not in found]
+        return tuple(found)
 
     def laws(self) -> Iterator[Sample]:
         """Every random variable, named as the node that holds its value."""

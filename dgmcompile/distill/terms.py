@@ -8,9 +8,9 @@ from functools import reduce
 from typing import Literal
 
 from dgmcompile.diagnostics import CompileError, Diagnostic
+from dgmcompile.distill.densities import Densities, event_dim_of, has_density, is_one_to_one
 from dgmcompile.distill.divergences import (
     BIJECTION_INVARIANT,
-    LOG_PROBS,
     ZERO_AT_EQUALITY,
     Estimator,
     Term,
@@ -21,7 +21,6 @@ from dgmcompile.distill.nodes import Nodes, Values
 from dgmcompile.distill.pair import Pair, PairedSite
 from dgmcompile.ir.graph import Arg, Dim, Input, Ref, Sample, Shape, is_size
 from dgmcompile.ir.size import Size, multiply
-from dgmcompile.reparam import NOISE_TRANSFORMS, STEP_TRANSFORMS
 
 Reduction = Literal["sum", "mean"]
 
@@ -48,6 +47,7 @@ class TermWriter:
     def __init__(self, pair: Pair, nodes: Nodes) -> None:
         self._nodes = nodes
         self._values = Values(pair)
+        self.densities = Densities(pair, nodes)
         self.batch = Batch.of(pair)
 
     def is_zero(self, site: PairedSite, name: str) -> bool:
@@ -62,10 +62,17 @@ class TermWriter:
         """
         self._nodes.location = site.teacher.location
         prefix = f"{kind_of(site)}.{site.name}"
+        counts = self._labels(site.teacher), self._labels(site.student)
+        if counts[0] != counts[1]:
+            raise CompileError(_no_divergence(site, name, f"they have {counts[0]} and {counts[1]} labels"))
         found = self._closed(site, name, prefix, temperature) or self._estimated(site, name, prefix)
         if found is None:
             raise CompileError(_no_divergence(site, name))
         return self.reduced(site.teacher, found, prefix, reduction)
+
+    def _labels(self, law: Sample) -> Dim | None:
+        """How many there are, where the value does not show it."""
+        return self._nodes.shape(law.params["logits"])[-1] if law.family == "Categorical" else None
 
     # the divergence
 
@@ -74,7 +81,7 @@ class TermWriter:
         closed = divergence(name, p.family, q.family)
         if closed is None or not self._bases_suffice(p, q, name):
             return None
-        shape = _base_shape(p)
+        shape = self.densities.base_shape(p)
         reduced = shape[: len(shape) - closed.event_dim]
         return self._call(closed, f"{prefix}.{name}", closed.arguments(p.params, q.params), reduced, temperature)
 
@@ -82,8 +89,7 @@ class TermWriter:
         """Is the divergence that of the laws before their transforms?"""
         if not p.transforms and not q.transforms:
             return True
-        one_to_one = all(STEP_TRANSFORMS[step.name].inverse is not None for step in p.transforms)
-        return one_to_one and name in BIJECTION_INVARIANT and self._values.same_steps(p, q)
+        return all(map(is_one_to_one, p.transforms)) and name in BIJECTION_INVARIANT and self._values.same_steps(p, q)
 
     def _call(
         self, term: Term, name: str, args: tuple[Arg, ...], shape: Shape, temperature: float | None = None
@@ -111,62 +117,35 @@ class TermWriter:
         value, sides = Ref(p.name), {"teacher": p, "student": q}
         reads = {"teacher": entry.p_params, "student": entry.q_params}
         found = {
-            side: {"log_prob": self.log_prob(law, value, f"{prefix}.{side}_log_prob", event_dim)} if reads[side] else {}
+            side: {"log_prob": self.densities.log_prob(law, value, f"{prefix}.{side}_log_prob", event_dim)}
             for side, law in sides.items()
+            if reads[side]
         }
-        return entry.arguments(found["teacher"], found["student"])
-
-    def log_prob(self, law: Sample, value: Ref, name: str, event_dim: int) -> Ref:
-        """log-density at ``value``: of the base at the value pulled back, less the logarithms of the Jacobians.
-
-        Its shape is the law's without the ``event_dim`` rightmost dims.
-        """
-        shape, jacobians = law.shape or (), list[Ref]()
-        for given in reversed(law.transforms):
-            step = STEP_TRANSFORMS[given.name]
-            args = tuple(given.params[param] for param in step.params if param in given.params)
-            assert step.inverse is not None and step.log_abs_det_jacobian is not None
-            before = self._nodes.call(f"{name}.base_value", step.inverse, (value, *args), step.domain_shape(shape))
-            jacobian_shape = shape[: len(shape) - step.codomain_event_dim]
-            jacobian = self._nodes.call(
-                f"{name}.jacobian", step.log_abs_det_jacobian, (before, value, *args), jacobian_shape
-            )
-            full = self._nodes.expanded(jacobian, jacobian_shape)
-            jacobians.append(self._nodes.summed(full, event_dim - step.codomain_event_dim))
-            value, shape = before, step.domain_shape(shape)
-        total = self._base_log_prob(law, value, shape, name, event_dim)
-        for jacobian in jacobians:
-            total = self._nodes.call(name, "torch.Tensor.sub", (total, jacobian), self._nodes.shape(total))
-        return total
-
-    def _base_log_prob(self, law: Sample, value: Ref, shape: Shape, name: str, event_dim: int) -> Ref:
-        family = NOISE_TRANSFORMS[law.family]
-        args = (value, *(law.params[param] for param in family.params if param in law.params))
-        shape = shape[: len(shape) - family.event_dim]
-        base = self._nodes.expanded(self._nodes.call(name, LOG_PROBS[law.family], args, shape), shape)
-        return self._nodes.summed(base, event_dim - family.event_dim)
+        return entry.arguments(found.get("teacher", {}), found.get("student", {}))
 
     # the reduction
 
     def reduced(self, p: Sample, found: Elementwise, name: str, reduction: Reduction = "sum") -> Ref:
         """The number: summed over event dims and plates, averaged over the batch; times mask and scale."""
         scale = p.scale if isinstance(p.scale, int | float) else None
-        weights = [(p.mask, True)] if p.mask is not None else []
-        weights += [(p.scale, False)] if p.scale is not None and scale is None else []
+        weighs = scale is None and p.scale is not None
         averaged = {position for position in [self.batch.position(p)] if position is not None}
-        if weights:
-            found = self._without_events(p, found, reduction)
+        if p.mask is not None:
+            found = self._without_events(p.masked_shape, found, reduction)
+            found = self._weighted(found, p.mask, True, name)
+        if p.mask is not None or weighs:
+            found = self._without_events(p.batch_shape, found, reduction)
         elif reduction == "mean":
             averaged |= set(range(len(p.batch_shape), len(found.shape)))
-        for weight, is_mask in weights:
-            found = self._weighted(found, weight, is_mask, name)
+        if weighs:
+            found = self._weighted(found, p.scale, False, name)
         return self._averaged(found, averaged, name, scale)
 
-    def _without_events(self, p: Sample, found: Elementwise, reduction: Reduction) -> Elementwise:
-        """Masks and scales have batch dims only."""
-        events = len(found.shape) - len(p.batch_shape)
+    def _without_events(self, shape: Shape, found: Elementwise, reduction: Reduction) -> Elementwise:
+        """Reduced to ``shape``, which a mask or a scale broadcasts with."""
+        events = len(found.shape) - len(shape)
         value = self._nodes.expanded(found.value, found.shape) if events else found.value
-        return Elementwise(self._nodes.summed(value, events, reduction), p.batch_shape)
+        return Elementwise(self._nodes.summed(value, events, reduction), shape)
 
     def _weighted(self, found: Elementwise, weight: Arg, is_mask: bool, name: str) -> Elementwise:
         shape = _broadcast(self._nodes.shape(found.value), self._nodes.shape(weight))
@@ -244,32 +223,17 @@ def _broadcast(left: Shape, right: Shape) -> Shape:
     return tuple(b if a == 1 else a for a, b in zip(left, right, strict=True))
 
 
-def event_dim_of(law: Sample) -> int:
-    """Event dims that the family and the steps take as one."""
-    steps = [STEP_TRANSFORMS[step.name].codomain_event_dim for step in law.transforms]
-    return max([NOISE_TRANSFORMS[law.family].event_dim, *steps])
-
-
-def _base_shape(law: Sample) -> Shape:
-    shape = law.shape or ()
-    for step in reversed(law.transforms):
-        shape = STEP_TRANSFORMS[step.name].domain_shape(shape)
-    return shape
-
-
-def has_density(law: Sample) -> bool:
-    """Is its log-density at a given value known?"""
-    steps = [STEP_TRANSFORMS[step.name] for step in law.transforms]
-    one_to_one = all(step.inverse is not None and step.log_abs_det_jacobian is not None for step in steps)
-    return one_to_one and law.family in LOG_PROBS
-
-
-def _no_divergence(site: PairedSite, name: str) -> Diagnostic:
-    p, q = site.teacher.family, site.student.family
+def _no_divergence(site: PairedSite, name: str, *notes: str) -> Diagnostic:
+    laws = (site.teacher, site.student)
+    p, q = (" + ".join([law.family, *(step.name.rpartition(".")[2] for step in law.transforms)]) for law in laws)
+    if "Delta" in (p, q):
+        notes = ("two points have no density to compare",)
+    if lost := {step.name for law in laws for step in law.transforms if not is_one_to_one(step)}:
+        notes = (f"{', '.join(sorted(lost))} cannot be undone: the density of a given value is not known",)
     return Diagnostic(
         code="no-divergence",
         message=f"site {site.name!r}: there is no {name} from {p} to {q}, in closed form or by sampling",
         location=site.teacher.location,
-        notes=("two points have no density to compare",) if "Delta" in (p, q) else (),
+        notes=notes,
         help="choose another divergence for it (wasserstein2 compares deterministic sites), or give it the weight 0",
     )

@@ -89,6 +89,11 @@ class Arguments:
     def kwargs(self) -> dict[str, Any]:
         return self._bound.kwargs
 
+    @property
+    def by_name(self) -> Mapping[str, Any]:
+        """Every argument by its name, however it was given."""
+        return self._values
+
     def to(self, dtype: torch.dtype) -> Arguments:
         """The same arguments with floating-point tensors in ``dtype``."""
         new = {p: v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for p, v in self.leaves.items()}

@@ -97,6 +97,11 @@ def is_literal(leaf: Any) -> bool:
     return isinstance(leaf, (Ref, DeviceOf, *_LITERALS))
 
 
+def is_expanded(tensor: Tensor) -> bool:
+    """Does one place of its memory stand for several elements?"""
+    return any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
+
+
 def same_device(a: torch.device, b: torch.device) -> bool:
     """``cuda`` is ``cuda:0``."""
     return a.type == b.type and (a.index or 0) == (b.index or 0)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from pyro.distributions.distribution import COERCIONS, DistributionMeta
-from torch.distributions import Transform, transforms
+from torch import Tensor
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.frontends.record import Recorder
-from dgmcompile.ir.graph import Arg, TransformStep
+from dgmcompile.frontends.transforms import StepRecorder
+from dgmcompile.ir.graph import Law, Shape, TransformStep, map_arg
 
 _WRAPPERS = {
     "Independent": "base_distribution",
@@ -25,23 +27,35 @@ _WRAPPERS = {
 }
 
 
-@dataclass
-class Law:
-    """A distribution without its wrappers; ``masks`` are those of the masked ones, as given."""
+@dataclass(frozen=True)
+class Mask:
+    """A mask as given; so many event dims were reinterpreted outside it."""
 
-    family: str
-    params: dict[str, Arg]
-    steps: tuple[TransformStep, ...] = ()
-    masks: list[Any] = field(default_factory=list)
+    value: Any
+    event_dim: int = 0
+
+
+@dataclass
+class Unwrapped:
+    """A distribution without its wrappers: its law, and the masks of the masked ones, as given."""
+
+    law: Law
+    masks: list[Mask] = field(default_factory=list)
+
+
+StepReader = Callable[[Any, Callable[[], Tensor], str, Location | None], tuple[TransformStep, ...]]
 
 
 class ConstructorCalls:
     """Remembers how each distribution was made while `watched`; the instances are kept alive."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, steps: StepReader | None = None) -> None:
         self._recorder = recorder
+        self.steps = steps or StepRecorder(recorder).steps
         self._made: dict[int, tuple[Any, dict[str, Any]]] = {}
         self._expanded: dict[int, tuple[Any, Any]] = {}
+        self.classes: dict[str, type] = {}
+        """Those that `unwrapped` met, by family."""
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -64,7 +78,7 @@ class ConstructorCalls:
             COERCIONS.remove(self._construct)
 
     def _construct(self, cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        given = _given(cls, args, kwargs, self._recorder.arg)
+        given = given_to(cls, args, kwargs, self._recorder.arg)
         self._recorder.in_constructor += 1
         try:
             instance = super(DistributionMeta, cls).__call__(*args, **kwargs)  # type: ignore[misc]
@@ -73,25 +87,26 @@ class ConstructorCalls:
         self._made[id(instance)] = (instance, given)
         return instance
 
-    def law(self, distribution: Any, location: Location | None) -> Law:
-        """The family and parameters behind the wrappers of ``distribution``."""
+    def unwrapped(
+        self, distribution: Any, site: str, location: Location | None, drawn: Shape | None = None
+    ) -> Unwrapped:
+        """The family and parameters behind the wrappers of ``distribution``, and its masks.
+
+        Args:
+            drawn: shape of a draw, where it is not the distribution's own.
+        Errors:
+            `CompileError` ``unseen-distribution`` where the parameters cannot be known.
+        """
+        own = _shape_of(distribution)
+        return _Unwrapping(self, site, location).unwrapped(distribution, own, own if drawn is None else drawn)
+
+    def original(self, distribution: Any) -> Any:
+        """The one that was constructed, where ``distribution`` was made from it by ``expand``."""
         while id(distribution) in self._expanded:
             distribution = self._expanded[id(distribution)][1]
-        given = self._parameters(distribution, location)
-        name = type(distribution).__name__
-        if not _is_public(type(distribution)):
-            return Law(f"{type(distribution).__module__}.{type(distribution).__qualname__}", given)
-        if name not in _WRAPPERS:
-            return Law(name, {key: _described(value) for key, value in given.items()})
-        law = self.law(given.get(_WRAPPERS[name], given.get("base_dist")), location)
-        if name == "MaskedDistribution":
-            law.masks.append(given.get("mask", given.get("_mask")))
-        if name == "TransformedDistribution":
-            parts = given["transforms"]
-            law.steps += self._steps(parts if isinstance(parts, list | tuple) else [parts])
-        return law
+        return distribution
 
-    def _parameters(self, distribution: Any, location: Location | None) -> dict[str, Any]:
+    def parameters(self, distribution: Any, location: Location | None) -> dict[str, Any]:
         if id(distribution) in self._made:
             return self._made[id(distribution)][1]
         found = _held(distribution)
@@ -108,22 +123,135 @@ class ConstructorCalls:
             )
         return {name: self._recorder.arg(value) for name, value in found.items()}
 
-    def _steps(self, parts: Any) -> tuple[TransformStep, ...]:
-        return tuple(step for part in parts for step in self._step(part))
 
-    def _step(self, transform: Transform) -> tuple[TransformStep, ...]:
-        if isinstance(transform, transforms.ComposeTransform):
-            return self._steps(transform.parts)
-        if isinstance(transform, transforms._InverseTransform):
-            inner: Any = transform._inv
-            if isinstance(inner, transforms.ComposeTransform):
-                return self._steps([part.inv for part in reversed(inner.parts)])
-            return tuple(TransformStep(f"{s.name}.inv", s.params) for s in self._step(inner))
-        names = [n for n in inspect.signature(type(transform)).parameters if n != "cache_size"]
-        held = vars(transform)
-        values = {n: held.get(n, held.get(f"_{n}")) for n in names}
-        params = {n: self._recorder.arg(v) for n, v in values.items() if v is not None}
-        return (TransformStep(type(transform).__name__, params),)
+@dataclass
+class _Unwrapping:
+    """Reads the distribution of one site, and those inside it."""
+
+    calls: ConstructorCalls
+    site: str
+    location: Location | None
+
+    def unwrapped(self, distribution: Any, shape: Shape, drawn: Shape) -> Unwrapped:
+        """See `ConstructorCalls`; ``shape`` is the distribution's own, and it is drawn in ``drawn``."""
+        expanded, distribution = distribution, self.calls.original(distribution)
+        given = dict(self.calls.parameters(distribution, self.location))
+        name = family_of(type(distribution))
+        self.calls.classes[name] = type(distribution)
+        if name not in _WRAPPERS:
+            return Unwrapped(self._law(name, distribution, given, shape, drawn))
+        found = self.unwrapped(given.get(_WRAPPERS[name], given.get("base_dist")), shape, drawn)
+        if name == "MaskedDistribution":
+            found.masks.append(Mask(given.get("mask", given.get("_mask"))))
+        if name == "Independent":
+            dims = given["reinterpreted_batch_ndims"]
+            found.masks[:] = [replace(mask, event_dim=mask.event_dim + dims) for mask in found.masks]
+        if name == "TransformedDistribution":
+            _refuse_masks(found.masks, self.site, self.location)
+            steps = self._steps(expanded, given["transforms"], drawn)
+            found.law = replace(found.law, transforms=(*found.law.transforms, *steps))
+        return found
+
+    def _law(self, name: str, distribution: Any, given: dict[str, Any], shape: Shape, drawn: Shape) -> Law:
+        def part_or_value(key: str, value: Any) -> Any:
+            if not isinstance(value, torch.distributions.Distribution):
+                return value
+            return self._part(value, _shape_of_part(name, key, value, drawn, len(distribution.event_shape)))
+
+        params = {key: map_arg(value, partial(part_or_value, key)) for key, value in given.items()}
+        steps: tuple[TransformStep, ...] = ()
+        if name == "LinearHMM":
+            params["observation_dist"] = self._before_steps(distribution, params["observation_dist"])
+            steps = self._steps_of(distribution.transforms, partial(_noise_of_observations, distribution, drawn))
+        return Law(family=name, params=params, transforms=steps, event_dim=event_dim_of(distribution), shape=shape)
+
+    def _before_steps(self, hmm: Any, law: Law) -> Law:
+        """What a linear model adds to its observations: it takes the steps off, and applies them to the sum."""
+        base = type(unwrapped(hmm.observation_dist)).__name__
+        if base != law.family:  # it is made of steps itself
+            if law.family != "LogNormal":
+                raise CompileError(_hidden_steps(self.site, law.family, base, self.location))
+            law = replace(law, family=base)
+        return replace(law, transforms=())
+
+    def _part(self, distribution: Any, drawn: Shape) -> Law:
+        """A distribution among the parameters of another one."""
+        found = self.unwrapped(distribution, _shape_of(distribution), drawn)
+        _refuse_masks(found.masks, self.site, self.location)
+        return replace(found.law, event_dim=len(distribution.event_shape))
+
+    def _steps(self, distribution: Any, parts: Any, shape: Shape) -> tuple[TransformStep, ...]:
+        def base() -> Tensor:
+            batch: Any = shape[: len(shape) - len(distribution.event_shape)]
+            return distribution.expand(torch.Size(batch)).base_dist.sample()
+
+        return self._steps_of(parts, base)
+
+    def _steps_of(self, parts: Any, base: Callable[[], Tensor]) -> tuple[TransformStep, ...]:
+        parts = parts if isinstance(parts, list | tuple) else [parts]
+        return self.calls.steps(parts, base, self.site, self.location)
+
+
+def _noise_of_observations(hmm: Any, shape: Shape) -> Tensor:
+    noise = hmm.observation_dist
+    return noise.expand(torch.Size(shape[: len(shape) - len(noise.event_shape)])).sample()  # type: ignore[arg-type]
+
+
+def event_dim_of(distribution: Any) -> int:
+    """How many dims of a draw are one event: `GroupedNormalNormal` says that there is none, and has one."""
+    inner = unwrapped(distribution)
+    hidden = type(inner).__name__ == "GroupedNormalNormal"
+    return len(distribution.event_shape) + hidden
+
+
+def _shape_of(distribution: Any) -> Shape:
+    return (*distribution.batch_shape, *distribution.event_shape)
+
+
+_AT_EACH_STEP = ("transition_dist", "observation_dist")
+
+
+def _shape_of_part(family: str, name: str, part: Any, outer: Shape, event_dim: int) -> Shape:
+    """In which shape a part is drawn for a draw of ``outer``, which has so many event dims."""
+    batch, event = outer[: len(outer) - event_dim], outer[len(outer) - event_dim :]
+    match family, name:
+        case "MixtureSameFamily", "component_distribution":
+            batch = (*batch, 1)
+        case "DiscreteHMM", "observation_dist":
+            batch = (*batch, event[0], 1)
+        case "IndependentHMM", "base_dist":
+            batch = (*batch, event[-1])
+        case "GaussianHMM" | "GammaGaussianHMM" | "GaussianMRF" | "LinearHMM", _ if name in _AT_EACH_STEP:
+            batch = (*batch, event[0])
+        case _:
+            pass
+    try:
+        return (*torch.broadcast_shapes(batch, part.batch_shape), *part.event_shape)  # type: ignore[arg-type]
+    except RuntimeError:  # another's class, which may draw as it likes
+        return _shape_of(part)
+
+
+def _hidden_steps(site: str, family: str, base: str, location: Location | None) -> Diagnostic:
+    return Diagnostic(
+        code="hidden-steps",
+        message=f"the LinearHMM of site {site!r} takes its observation_dist, {family}, apart into {base} and steps, "
+        "and adds what is observed of the states before these",
+        location=location,
+        help="write the observation_dist as a TransformedDistribution of the noise that is added",
+    )
+
+
+def _refuse_masks(masks: list[Mask], site: str, location: Location | None) -> None:
+    """Below what is made of a distribution there is no mask."""
+    if any(mask.value is not True for mask in masks):
+        raise CompileError(
+            Diagnostic(
+                code="masked-part",
+                message=f"the distribution of site {site!r} holds a masked one",
+                location=location,
+                help="mask the site: dist.MixtureSameFamily(...).mask(mask)",
+            )
+        )
 
 
 def unwrapped(distribution: Any) -> Any:
@@ -167,7 +295,8 @@ def _needed(cls: type) -> list[set[str]]:
     return required + [names for names in _EITHER if names <= parameters.keys()]
 
 
-def _given(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any], lift: Callable[[Any], Any]) -> dict[str, Any]:
+def given_to(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any], lift: Callable[[Any], Any]) -> dict[str, Any]:
+    """The arguments of a constructor call by name, with defaults, each one lifted."""
     try:
         bound = inspect.signature(cls).bind(*args, **kwargs)
     except TypeError:
@@ -180,10 +309,10 @@ def _given(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any], lift: Calla
     return {n: lift(v) for n, v in named.items() if n != "validate_args" and v is not None}
 
 
+def family_of(cls: type) -> str:
+    """What a family is called: a public class by its name, another one with its module."""
+    return cls.__name__ if _is_public(cls) else f"{cls.__module__}.{cls.__qualname__}"
+
+
 def _is_public(cls: type) -> bool:
     return any(getattr(module, cls.__name__, None) is cls for module in (dist, torch.distributions))
-
-
-def _described(value: Any) -> Any:
-    """A distribution inside another one has no place in a graph yet; its name keeps recordings comparable."""
-    return type(value).__name__ if isinstance(value, torch.distributions.Distribution) else value

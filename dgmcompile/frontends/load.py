@@ -21,7 +21,7 @@ import pyro
 import torch
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
-from dgmcompile.frontends.modules import signature_of
+from dgmcompile.frontends.modules import behind, signature_of
 from dgmcompile.frontends.source import is_library
 
 MODEL, STUDENT, EXAMPLE_INPUTS = "model", "student", "example_inputs"
@@ -70,7 +70,7 @@ class Loader:
         file, given = self._split(spec)
         module, name = self._module(file), given or MODEL
         model = _attribute(module, name, file)
-        inputs = _example_inputs(module, model, file)
+        inputs = _example_inputs(module, model, name, file)
         return Program(model, inputs, file, name, getattr(module, STUDENT, None) if name == MODEL else None)
 
     def student(self, spec: str) -> Callable[..., Any]:
@@ -104,6 +104,8 @@ class Loader:
             spec.loader.exec_module(module)
         except SyntaxError as error:
             raise CompileError(_syntax_error(error, file)) from error
+        except CompileError:  # of a family that the file registers
+            raise
         except (Exception, SystemExit) as error:
             raise CompileError(_raised("the file", error, f"python {file.name} must run without an error")) from error
         self._siblings.update(_found_in(folder, set(sys.modules) - before))
@@ -235,8 +237,11 @@ def _may_be_model(value: Any, module: ModuleType) -> bool:
     return callable(value) and not inspect.isclass(value) and (defined or hasattr(value, "forward"))
 
 
-def _example_inputs(module: ModuleType, model: Callable[..., Any], file: Path) -> tuple[Any, ...]:
-    given = getattr(module, EXAMPLE_INPUTS, None)
+def _example_inputs(module: ModuleType, model: Callable[..., Any], name: str, file: Path) -> tuple[Any, ...]:
+    """Those of the file; of the model alone, where they are a dict by its models' names."""
+    given, wanted = getattr(module, EXAMPLE_INPUTS, None), EXAMPLE_INPUTS
+    if isinstance(given, dict):
+        given, wanted = given.get(name), f"{EXAMPLE_INPUTS}[{name!r}]"
     where = _definition(EXAMPLE_INPUTS, file)
     if callable(given):
         try:
@@ -249,9 +254,9 @@ def _example_inputs(module: ModuleType, model: Callable[..., Any], file: Path) -
         raise CompileError(
             Diagnostic(
                 code="no-example-inputs",
-                message=f"the model takes {', '.join(needed)}, and {file.name} defines no {EXAMPLE_INPUTS}",
+                message=f"the model takes {', '.join(needed)}, and {file.name} defines no {wanted}",
                 location=_definition_of(model),
-                help=f"add a tuple with one entry per argument: {EXAMPLE_INPUTS} = ({', '.join(needed)},)",
+                help=f"add a tuple with one entry per argument: {wanted} = ({', '.join(needed)},)",
             )
         )
     if given is not None and not isinstance(given, tuple):
@@ -312,6 +317,7 @@ def _definition(name: str, file: Path) -> Location | None:
 
 def _definition_of(model: Any) -> Location | None:
     """Where the function, or the module's ``forward``, is defined."""
+    model = behind(model)
     function = inspect.unwrap(getattr(model, "forward", model))
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     return Location(code.co_filename, code.co_firstlineno) if code and not is_library(code.co_filename) else None

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from types import FunctionType
 from typing import Any
 
-from dgmcompile.frontends.polynomials import explained
+from torch import Tensor
+
+from dgmcompile.frontends.polynomials import Quotient, explained, quotient, same_number
 from dgmcompile.frontends.recording import Recording
-from dgmcompile.ir.graph import Call, Constant, DeviceOf, Formula, Input, Node, Parameter, Ref, map_names
+from dgmcompile.ir.formulas import QUOTIENT
+from dgmcompile.ir.graph import Call, Constant, DeviceOf, Formula, Input, Node, Parameter, Ref, Sample, map_names
 from dgmcompile.ir.size import Size
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Where two recordings part: a node of the first, and what is there in each.
+class Run:
+    """One recording, cut down to what is alive."""
 
-    ``is_number``: is it a real number that differs, and the same program else?
-    """
+    recording: Recording
+    nodes: list[Node]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two recordings part: a node of the first, and what is there in each."""
 
     node: Node | None
     found: str
-    is_number: bool = False
 
 
 def live(recording: Recording) -> list[Node]:
     """What inputs, sites and deterministic sites are made of, renamed ``%0, %1, ...``; ties to the order recorded."""
     by_name = {node.name: node for node in recording.nodes}
-    todo = [node.name for node in recording.nodes if node.site is not None or isinstance(node, Input)]
+    sites = [node.name for node in recording.nodes if node.site is not None and node.name not in recording.hidden]
+    todo = [*sites, *(node.name for node in recording.nodes if isinstance(node, Input))]
     needed = set[str]()
     while todo:
         if (name := todo.pop()) not in needed:
@@ -75,21 +84,43 @@ def _flat(nodes: Sequence[Node]) -> list[list[Any]]:
     return [atoms(node, position) for node in nodes]
 
 
-Sizes = dict[tuple[int, int], int]
-"""(node, atom) -> the whole number found there, where it differs from the first recording's."""
+Place = tuple[int, int]
+"""(node, atom): where a number stands in a recording."""
+
+Numbers = dict[Place, int | float]
+"""The numbers of a recording that are not what they are in the first one."""
 
 
-def compare(first: Sequence[Node], second: Sequence[Node]) -> Sizes | Difference:
-    """The whole numbers that differ, or the first difference that is none of a whole number."""
-    differing: Sizes = {}
+def compared(first: Run, second: Run) -> Numbers | Difference:
+    """As `compare`; a tensor that the program does not own and that is another one counts as a difference."""
+    found = compare(first.nodes, second.nodes)
+    if isinstance(found, Difference):
+        return found
+    for node, again in zip(first.nodes, second.nodes, strict=True):
+        if isinstance(node, Parameter) and isinstance(again, Parameter) and not node.trainable:
+            one, two = first.recording.tensors[node.path], second.recording.tensors[again.path]
+            if one is not two and not _equal(one, two):
+                return Difference(node, "a tensor has other values")
+    return found
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and bool(((one == two) | ((one != one) & (two != two))).all())
+
+
+def compare(first: Sequence[Node], second: Sequence[Node]) -> Numbers | Difference:
+    """The numbers that differ, or the first difference that is none of a number."""
+    differing: Numbers = {}
     for index, (a, b) in enumerate(zip(_flat(first), _flat(second), strict=False)):
         if len(a) != len(b):
             return Difference(first[index], _described(second[index]))
         for atom, (x, y) in enumerate(zip(a, b, strict=True)):
             if _same(x, y):
                 continue
-            if not (_is_int(x) and _is_int(y)) or isinstance(first[index], Parameter):
-                return Difference(first[index], _change(x, y, second[index]), isinstance(x, float))
+            if isinstance(first[index], Parameter) and isinstance(second[index], Parameter):
+                return Difference(first[index], "a tensor has other values")
+            if not ((_is_int(x) and _is_int(y)) or (isinstance(x, float) and isinstance(y, float))):
+                return Difference(first[index], _change(x, y, second[index]))
             differing[index, atom] = y
     if len(first) != len(second):
         longer = first if len(first) > len(second) else second
@@ -97,12 +128,29 @@ def compare(first: Sequence[Node], second: Sequence[Node]) -> Sizes | Difference
     return differing
 
 
+def differing_places(one: Numbers, other: Numbers) -> list[Place]:
+    """Where two recordings do not have the same numbers, in order."""
+    places = sorted(one.keys() | other.keys())
+    return [p for p in places if p not in one or p not in other or not _same(one[p], other[p])]
+
+
+def changes(base: Run, found: Numbers) -> str:
+    """The first number that differs, as it was and as it is."""
+    (index, atom), value = min(found.items())
+    return _change(_flat(base.nodes)[index][atom], value, base.nodes[index])
+
+
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _same(x: Any, y: Any) -> bool:
-    return type(x) is type(y) and (x == y or (x != x and y != y))
+    """Equal; a real number may be rounded otherwise, as ``scale * n / n`` is."""
+    if isinstance(x, FunctionType) and isinstance(y, FunctionType):  # made anew by each run, as a lambda is
+        return x.__code__ is y.__code__
+    if isinstance(x, float) and isinstance(y, float):
+        return same_number(x, y) or (x != x and y != y)
+    return type(x) is type(y) and bool(x == y)
 
 
 def _change(x: Any, y: Any, node: Node) -> str:
@@ -119,15 +167,19 @@ class Variation:
     """A recording at other sizes: ``sizes[k]`` of class ``k``, and the numbers that differed."""
 
     sizes: tuple[int, ...]
-    found: Sizes
+    found: Numbers
 
 
 @dataclass(frozen=True)
 class Unsolved:
-    """A node with a number that no simple polynomial explains, and the classes on which such numbers depend."""
+    """A node with a number that nothing simple explains, and the classes on which such numbers depend."""
 
     node: Node
     classes: tuple[int, ...]
+
+
+Solved = dict[Place, Size | Quotient | int]
+"""The numbers that depend on sizes, as what they are of these."""
 
 
 def solve(
@@ -136,8 +188,8 @@ def solve(
     seen: Sequence[Variation],
     names: Sequence[str],
     dense: tuple[int, ...] = (),
-) -> list[Node] | Unsolved:
-    """The nodes with sizes as polynomials over ``names``.
+) -> Solved | Unsolved:
+    """Whole numbers as polynomials over ``names``, others as quotients of such.
 
     Args:
         nodes: of the first recording.
@@ -147,23 +199,72 @@ def solve(
         dense: the classes of which ``seen`` has the whole `grid`.
     """
     flat = _flat(nodes)
-    by_node: dict[int, dict[int, Size | int]] = {}
+    solved: Solved = {}
     unsolved: list[tuple[int, set[int]]] = []
-    for index, atom in sorted(set[tuple[int, int]]().union(*(variation.found for variation in seen))):
+    for index, atom in sorted(set[Place]().union(*(variation.found for variation in seen))):
         value = flat[index][atom]
         values = [value, *(v.found.get((index, atom), value) for v in seen)]
-        points = list(zip([base, *(v.sizes for v in seen)], values, strict=True))
-        size = explained(points, names, dense)
-        if size is None:
+        sizes = [base, *(v.sizes for v in seen)]
+        if isinstance(value, float):
+            made = quotient(list(zip(sizes, values, strict=True)), names)
+        else:
+            made = explained([(at, int(v)) for at, v in zip(sizes, values, strict=True)], names, dense)
+        if made is None:
             unsolved.append((index, {k for k in range(len(base)) if values[1 + k] != value}))
         else:
-            by_node.setdefault(index, {})[atom] = size
+            solved[index, atom] = made
     if unsolved:
         return Unsolved(nodes[unsolved[0][0]], tuple(sorted(set[int]().union(*(c for _, c in unsolved)))))
-    return [_with_atoms(node, by_node[i]) if i in by_node else node for i, node in enumerate(nodes)]
+    return solved
 
 
-def _with_atoms(node: Node, new: dict[int, Size | int]) -> Node:
+def predicted(nodes: Sequence[Node], solved: Solved, sizes: Mapping[str, int]) -> Numbers:
+    """The numbers that differ where the size nodes have these values, if ``solved`` is right."""
+    flat = _flat(nodes)
+    made = {p: number if isinstance(number, int) else number.evaluate(sizes) for p, number in solved.items()}
+    return {place: number for place, number in made.items() if not _same(number, flat[place[0]][place[1]])}
+
+
+def with_sizes(nodes: Sequence[Node], solved: Solved) -> list[Node]:
+    """The nodes with their sizes symbolic; a real number that depends on sizes becomes a node of its own."""
+    by_node: dict[int, dict[int, Any]] = {}
+    for (index, atom), number in solved.items():
+        by_node.setdefault(index, {})[atom] = number
+    return [new for i, node in enumerate(nodes) for new in _symbolic(node, by_node.get(i, {}))]
+
+
+def _symbolic(node: Node, numbers: dict[int, Any]) -> Iterator[Node]:
+    """What ``node`` needs, and the node itself."""
+    new, made = dict(numbers), dict[Ref, Call]()
+    for atom, number in numbers.items():
+        if isinstance(number, Quotient):
+            name = f"{node.name}.{len(made)}"
+            new[atom] = Ref(name)
+            made[Ref(name)] = Call(name=name, target=QUOTIENT, args=number.arguments, location=node.location)
+    yield from made.values()
+    node = _with_atoms(node, new) if new else node
+    if isinstance(node, Sample):
+        numbers_of = {key: value for key, value in node.params.items() if isinstance(value, Ref) and value in made}
+        tensors = {key: _as_tensor(value, node) for key, value in numbers_of.items()}
+        yield from tensors.values()
+        node = replace(node, params={**node.params, **{key: Ref(call.name) for key, call in tensors.items()}})
+    yield node
+
+
+def _as_tensor(number: Ref, like: Node) -> Call:
+    """A number as a law takes it: in the draw's own precision."""
+    return Call(
+        name=f"{number.name}.tensor",
+        target="torch.tensor",
+        args=(number,),
+        kwargs={"dtype": like.dtype, "device": DeviceOf()},
+        shape=(),
+        dtype=like.dtype,
+        location=like.location,
+    )
+
+
+def _with_atoms(node: Node, new: dict[int, Any]) -> Node:
     """The node with some of its `atoms` replaced, by their index."""
     counter = [0]
 

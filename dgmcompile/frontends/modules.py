@@ -9,6 +9,10 @@ from typing import Any
 
 import pyro
 import torch
+from pyro.infer.discrete import _sample_posterior
+from pyro.nn import PyroModule
+from pyro.poutine.messenger import _bound_partial, _context_wrap
+from pyro.poutine.trace_messenger import TraceHandler
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -20,13 +24,71 @@ def is_standard(module: nn.Module) -> bool:
 
 def _is_plain(module: nn.Module) -> bool:
     own = type(module).__module__.startswith("torch.nn.") and getattr(nn, type(module).__name__, None) is type(module)
-    hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-    return own and not hooked and not parametrize.is_parametrized(module) and not getattr(module, "inplace", False)
+    in_place = getattr(module, "inplace", False)
+    changed = is_hooked(module) or in_place or parametrize.is_parametrized(module)
+    return own and _owns_its_weights(module) and not changed
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Does a call of it do more than its class says?"""
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
+def _owns_its_weights(module: nn.Module) -> bool:
+    """Are its weights parameters? A draw may stand in their place, for good (``pyro.random_module``, or an attribute
+    that was deleted and set again) or for one call (``torch.func.functional_call``)."""
+    held = (*module._parameters.values(), *vars(module).values())
+    return all(isinstance(value, nn.Parameter) for value in held if isinstance(value, Tensor))
+
+
+def behind(model: Callable[..., Any]) -> Callable[..., Any]:
+    """The user's own callable, without the handlers around it, as in ``poutine.scale(model, scale=0.5)``."""
+    while (inner := _handled(model)) is not None:
+        model = inner
+    return model
+
+
+def _handled(model: Any) -> Any:
+    """What one handler was put around; None if ``model`` is no such thing."""
+    if isinstance(model, _bound_partial):
+        return model.func
+    if isinstance(model, functools.partial) and model.func is _context_wrap:
+        _, inner, *given = model.args
+        if len(given) == 1 and hasattr(type(given[0]), getattr(inner, "__name__", "")):  # a decorated method
+            return inner.__get__(given[0])
+        return functools.partial(inner, *given, **model.keywords) if given or model.keywords else inner
+    if isinstance(model, functools.partial) and model.func is _sample_posterior:  # infer_discrete
+        return model.args[0]
+    handler = model.__self__ if inspect.ismethod(model) else model  # get_trace takes the same arguments
+    return handler.fn if isinstance(handler, TraceHandler) else None
 
 
 def signature_of(model: Callable[..., Any]) -> inspect.Signature:
-    """Of the callable, or of the module's ``forward``."""
+    """Of the callable, or of the module's ``forward``; of what handlers are put around, which they pass on.
+
+    A guide that Pyro writes takes the arguments of its model.
+    """
+    model = behind(model)
+    if isinstance(model, PyroModule) and hasattr(model, "prototype_trace"):
+        return signature_of(model.model)
+    if isinstance(model, functools.partial):
+
+        def called() -> None: ...
+
+        called.__signature__ = signature_of(model.func)  # type: ignore[attr-defined]
+        return inspect.signature(functools.partial(called, *model.args, **model.keywords))
     return inspect.signature(model.forward if isinstance(model, nn.Module) else model)
+
+
+def name_of(model: Callable[..., Any]) -> str:
+    """The callable's own, or its module's class."""
+    model = behind(model)
+    while isinstance(model, functools.partial):
+        model = behind(model.func)
+    if isinstance(model, nn.Module):
+        return type(model).__name__
+    owner = getattr(model, "__self__", None)
+    return type(owner).__name__ if isinstance(owner, nn.Module) else getattr(model, "__name__", type(model).__name__)
 
 
 class ModulePaths:
@@ -44,6 +106,7 @@ class ModulePaths:
         self._buffers: set[int] = set()
         self._constants: dict[str, Tensor] = {}
         self._in_use: set[str] = set()
+        self._passing: list[tuple[list[int], list[int]]] = []
         if isinstance(self._owner, nn.Module):
             self._register("", self._owner)
 
@@ -66,8 +129,10 @@ class ModulePaths:
     def of_module(self, module: nn.Module) -> str:
         """Its path; a module not met before is named now."""
         if id(module) not in self._modules:
-            name = self._variable(module) or _registered_name(module) or type(module).__name__.lower()
-            self._register(self._unused(name), module)
+            held, modules, tensors = self._variable(module), set(self._modules), set(self._tensors)
+            self._register(self._unused(held or _registered_name(module) or type(module).__name__.lower()), module)
+            if not held:
+                self._passing.append(([*self._modules.keys() - modules], [*self._tensors.keys() - tensors]))
         return self._modules[id(module)][0]
 
     def of_tensor(self, tensor: Tensor) -> tuple[str | None, bool]:
@@ -80,6 +145,7 @@ class ModulePaths:
     def _find(self, tensor: Tensor) -> None:
         for name, held in pyro.get_param_store()._params.items():
             if held is tensor:
+                self._passing.append(([], [id(tensor)]))  # a module that the model makes may own it later
                 self._add_tensor(name.replace("$$$", "."), tensor, True)
                 return
         if tensor.requires_grad and tensor.is_leaf:
@@ -87,7 +153,9 @@ class ModulePaths:
                 if any(parameter is tensor for parameter in module.parameters()):
                     self._register(self._unused(name), module)
                     return
-            self._add_tensor(self._unused(self._variable(tensor) or "parameter"), tensor, True)
+            if not (held := self._variable(tensor)):  # Pyro's store may name it later
+                self._passing.append(([], [id(tensor)]))
+            self._add_tensor(self._unused(held or "parameter"), tensor, True)
 
     def is_buffer(self, tensor: Tensor) -> bool:
         """Does a module hold it, to be loaded with its weights?"""
@@ -106,10 +174,21 @@ class ModulePaths:
         return path
 
     def begin_recording(self) -> None:
-        """The constants of earlier recordings may be met again."""
+        """The constants of earlier recordings may be met again; modules that no variable holds may be others.
+
+        The owner may have made some of its submodules in the last recording, as Pyro's guides do.
+        """
         for tensor in self._constants.values():
             self._tensors.pop(id(tensor), None)
         self._in_use.clear()
+        for modules, tensors in self._passing:
+            for key in modules:
+                self._modules.pop(key, None)
+            for key in tensors:
+                self._tensors.pop(key, None)
+        self._passing.clear()
+        if isinstance(self._owner, nn.Module):
+            self._register("", self._owner)
 
     def modules(self) -> list[nn.Module]:
         """All modules known so far, and those that the model's variables hold."""
@@ -135,8 +214,12 @@ class ModulePaths:
 
     def _variables(self, kind: type) -> Iterator[tuple[str, Any]]:
         """What the model reaches by name: its owner's attributes, closure, defaults and globals."""
-        if self._owner is not None and not isinstance(self._owner, nn.Module):
-            yield from ((n, v) for n, v in vars(self._owner).items() if isinstance(v, kind))
+        owners = self._owner.modules() if isinstance(self._owner, nn.Module) else [self._owner]
+        for owner in owners:
+            yield from ((n, v) for n, v in getattr(owner, "__dict__", {}).items() if isinstance(v, kind))
+        for name, value in _bound_values(self._model):
+            if isinstance(value, kind):
+                yield name, value
         for function in _functions(self._model):
             yield from ((n, v) for n, v in _closure(function) if isinstance(v, kind))
             names = function.__code__.co_names
@@ -148,8 +231,9 @@ class ModulePaths:
 
 
 def _owner(model: Any) -> Any:
+    model = behind(model)
     while isinstance(model, functools.partial):
-        model = model.func
+        model = behind(model.func)
     if isinstance(model, nn.Module):
         return model
     owner = getattr(model, "__self__", None)
@@ -158,10 +242,19 @@ def _owner(model: Any) -> Any:
     return owner
 
 
+def _bound_values(model: Any) -> Iterator[tuple[str, Any]]:
+    """What ``functools.partial`` gives to the model's parameters, by their names."""
+    model = behind(model)
+    while isinstance(model, functools.partial):
+        yield from signature_of(model.func).bind_partial(*model.args, **model.keywords).arguments.items()
+        model = behind(model.func)
+
+
 def _functions(model: Any, depth: int = 4) -> Iterator[Any]:
     """The Python functions behind a model: through partials, methods, wrappers and handlers."""
     if depth == 0:
         return
+    model = behind(model)
     if isinstance(model, functools.partial):
         yield from _functions(model.func, depth)
         for held in (*model.args, *model.keywords.values()):

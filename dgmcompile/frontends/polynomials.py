@@ -1,14 +1,16 @@
-"""Which polynomial in the sizes is a number that was seen at several of them?"""
+"""Which polynomial in the sizes, or quotient of such, is a number that was seen at several of them?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from itertools import product
 from math import prod
 
-from dgmcompile.ir.size import Size
+from dgmcompile.ir.size import Size, add, multiply
 
 Point = tuple[tuple[int, ...], int]
 """Sizes, one a class, and the number seen there."""
@@ -34,6 +36,64 @@ def explained(points: Sequence[Point], names: Sequence[str], dense: tuple[int, .
         if found is not None and all(c.denominator == 1 for c in found):
             return Size.of({_spelled(m, names): int(c) for m, c in zip(monomials, found, strict=True)})
     return None
+
+
+@dataclass(frozen=True)
+class Quotient:
+    """``number * above / below``: a real number that follows sizes."""
+
+    number: float
+    above: Size | int
+    below: Size | int
+
+    @property
+    def arguments(self) -> tuple[float, Size | int, Size | int]:
+        """As the formula `quotient` takes them."""
+        return self.number, self.above, self.below
+
+    def evaluate(self, values: Mapping[str, int]) -> float:
+        """Its value where each size node has the given one, as the formula computes it."""
+        above, below = (s if isinstance(s, int) else s.evaluate(values) for s in (self.above, self.below))
+        return self.number * above / below if below else math.inf
+
+
+def quotient(points: Sequence[tuple[tuple[int, ...], float]], names: Sequence[str]) -> Quotient | None:
+    """A number times a size, or divided by one, that gives every point: ``1000 / n``, ``0.1 * n``.
+
+    A size here is one of ``names`` or the product of two, or one less or more than that.
+    """
+    found = [(dict(zip(names, sizes, strict=True)), value) for sizes, value in points]
+    tries = (made for size in _simple(names) for made in _quotients(size, *found[0]))
+    fitting = (made for made in tries if all(same_number(made.evaluate(sizes), value) for sizes, value in found))
+    return next(fitting, None)
+
+
+def same_number(x: float, y: float) -> bool:
+    """But for the last bits, which depend on the order in which it was computed."""
+    return math.isclose(x, y, rel_tol=1e-15)
+
+
+def _quotients(size: Size, sizes: Mapping[str, int], value: float) -> Iterator[Quotient]:
+    """Those that give ``value`` where the size nodes have these values, but for rounding."""
+    at = size.evaluate(sizes)
+    if not at or not value or not math.isfinite(value):
+        return
+    yield from (Quotient(number, 1, size) for number in _rounded(value * at))
+    yield from (Quotient(number, size, 1) for number in _rounded(value / at))
+    if abs(at / value) < 1e15:
+        yield Quotient(1.0, size, round(at / value))
+
+
+def _rounded(number: float) -> tuple[float, ...]:
+    """It, and what a person may have written."""
+    return number, float(f"{number:.15g}"), float(f"{number:.12g}")
+
+
+def _simple(names: Sequence[str]) -> Iterator[Size]:
+    products: list[Size | int] = [Size.symbol(name) for name in names]
+    products += [multiply(Size.symbol(a), Size.symbol(b)) for i, a in enumerate(names) for b in names[i:]]
+    made = (add(product, offset) for offset in (0, -1, 1) for product in products)
+    yield from (size for size in made if isinstance(size, Size))
 
 
 def grid(base: tuple[int, ...], dense: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 from typing import Any
 
+import pyro
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.poutine import runtime
+from pyro.poutine.broadcast_messenger import BroadcastMessenger
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
-from dgmcompile.frontends.distributions import ConstructorCalls, Law, unwrapped
+from dgmcompile.frontends.calls import is_expanded
+from dgmcompile.frontends.distributions import ConstructorCalls, Mask, event_dim_of, unwrapped
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.source import assigned_name, location_of, user_frame
+from dgmcompile.ir.binding import Constrained
 from dgmcompile.ir.formulas import SUBSAMPLING_SCALE
 from dgmcompile.ir.graph import Arg, Call, Plate, Ref, Sample, Site, value_parents
 
@@ -36,9 +46,20 @@ class SiteRecorder(Messenger):
             return
         location = location_of(user_frame())
         self._refuse_repeated(msg["name"], location)
+        self._site(msg, location)
+
+    def hidden(self, msg: Any) -> None:
+        """A draw that `hidden_draws` found: part of the program wherever something reads it, and else no site."""
+        recording, location = self._recorder.recording, location_of(user_frame())
+        before = len(recording.nodes)
+        self._site(msg, location)
+        recording.hidden.update(node.name for node in recording.nodes[before:] if node.site is not None)
+
+    def _site(self, msg: Any, location: Location | None) -> None:
+        broadcast_replayed(msg)
         if msg["infer"].get("_deterministic") or self._is_its_own_delta(msg, location):
             self._deterministic(msg, location)
-        elif refusal := _no_random_variable(msg, location):
+        elif refusal := _no_random_variable(msg, location) or _other_batch(msg, location):
             self._recorder.recording.errors.append(refusal)
         else:
             self._sample(msg, location)
@@ -46,17 +67,22 @@ class SiteRecorder(Messenger):
     def _pyro_post_param(self, msg: Any) -> None:
         if isinstance(msg["value"], Tensor):
             self._recorder.name_value(msg["value"], assigned_name(user_frame()) or msg["name"])
+            self._constrained(msg)
+
+    def _constrained(self, msg: Any) -> None:
+        """Remember the constraint of a parameter, and which node is its constrained value."""
+        recorder, unconstrained = self._recorder, getattr(msg["value"], "unconstrained", lambda: None)()
+        constraint = pyro.get_param_store()._constraints.get(msg["name"], msg["kwargs"].get("constraint"))
+        if not isinstance(unconstrained, Tensor) or constraint is None:
+            return
+        path, trainable = recorder.paths.of_tensor(unconstrained)
+        value = recorder.values.find(msg["value"])
+        if path is not None and trainable:
+            recorder.recording.constrained[path] = Constrained(constraint, msg["name"], value and value.name)
 
     def _refuse_repeated(self, name: str, location: Location | None) -> None:
         if name in self._sites:
-            raise CompileError(
-                Diagnostic(
-                    code="repeated-site",
-                    message=f"site {name!r} is sampled twice",
-                    location=location,
-                    help="give each site a name of its own, as f'z_{t}' in a loop",
-                )
-            )
+            raise CompileError(_repeated(name, location))
         self._sites[name] = location
 
     def _is_its_own_delta(self, msg: Any, location: Location | None) -> bool:
@@ -65,9 +91,12 @@ class SiteRecorder(Messenger):
             return False
         if type(unwrapped(msg["fn"])).__name__ != "Delta":
             return False
-        return self._calls.law(msg["fn"], location).params.get("v") == self._recorder.ref(msg["value"])
+        law = self._calls.unwrapped(msg["fn"], msg["name"], location).law
+        return law.params.get("v") == self._recorder.ref(msg["value"])
 
     def _deterministic(self, msg: Any, location: Location | None) -> None:
+        if msg["value"] is None:  # under poutine.uncondition, which draws it from its Delta
+            msg["value"], msg["done"] = msg["fn"](*msg["args"], **msg["kwargs"]), True
         value = msg["value"]
         site = Site(msg["name"], "deterministic", "Delta", _plates(msg))
         node = Call(
@@ -83,24 +112,32 @@ class SiteRecorder(Messenger):
 
     def _sample(self, msg: Any, location: Location | None) -> None:
         recorder, observed = self._recorder, msg["value"] if msg["is_observed"] else None
-        law = self._calls.law(msg["fn"], location)
         if observed is not None and isinstance(observed, Tensor):
+            recorder.recording.observed[msg["name"]] = recorder.ref(observed).name
             self._refuse_computed(msg["name"], recorder.ref(observed), location)
-        with recorder.paused():
-            value = _own_memory(msg["fn"](*msg["args"], **msg["kwargs"]))
+        with recorder.paused(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the library's sampler, whose value does not matter
+            value = _own_memory(_drawn(msg, observed))
+        found = self._calls.unwrapped(msg["fn"], msg["name"], location, tuple(value.shape))
+        law, masks = found.law, [*found.masks, Mask(msg["mask"])]
+        mask, mask_event_dim = self._mask(masks)
         node = Sample(
             name=recorder.fresh_name(),
             family=law.family,
             params=law.params,
-            transforms=law.steps,
-            event_dim=msg["fn"].event_dim,
-            mask=self._mask(law, msg["mask"]),
+            transforms=law.transforms,
+            event_dim=event_dim_of(msg["fn"]),
+            mask=mask,
+            mask_event_dim=mask_event_dim,
             scale=self._scale(msg, location),
             shape=tuple(value.shape),
             dtype=value.dtype,
             site=Site(msg["name"], "target" if msg["is_observed"] else "latent", law.family, _plates(msg)),
             location=location,
         )
+        node = self._chosen(node, msg["infer"].get("dgm"))
+        for kind, held in (*(("mask", mask.value) for mask in masks), ("scale", msg["scale"])):
+            recorder.watch(held, kind, msg["name"], location)
         ref = recorder.add(node, msg["name"], value)
         if msg["is_observed"]:
             self._targets.add(node.name)
@@ -108,6 +145,19 @@ class SiteRecorder(Messenger):
         if isinstance(observed, Tensor):
             self._observe(observed, value, ref, location)
         msg["value"], msg["done"] = value, True
+
+    def _chosen(self, node: Sample, options: Any) -> Sample:
+        """The site with what the model itself asks for, by ``infer={"dgm": {...}}``."""
+        if not options:
+            return node
+        unknown = list(options.keys() - SITE_OPTIONS) if isinstance(options, dict) else [options]
+        if unknown:
+            self._recorder.recording.errors.append(_unknown_site_option(node, unknown))
+            return node
+        rest = {name: value for name, value in options.items() if name not in ("keep", "target")}
+        assert node.site is not None
+        site = replace(node.site, role="target") if options.get("target") else node.site
+        return replace(node, site=site, kept=bool(options.get("keep")), options=rest)
 
     def _scale(self, msg: Any, location: Location | None) -> Arg:
         """Plates that subsample scale by a quotient of sizes, which stays one at other sizes."""
@@ -137,36 +187,130 @@ class SiteRecorder(Messenger):
 
     def _observe(self, observed: Tensor, value: Tensor, ref: Ref, location: Location | None) -> None:
         """The observed tensor *is* the site's value wherever the program reads it from now on."""
-        if observed.shape != value.shape:
+        if observed.shape != value.shape or is_expanded(observed):
             ref = self._recorder.call("identity", (ref,), {}, None, location)
             self._recorder.recording.poison[ref.name] = _other_shape(observed, value, location)
         elif observed.dtype != value.dtype:
             ref = self._recorder.call("torch.Tensor.to", (ref, observed.dtype), {}, None, location)
             self._recorder.retype(observed)
+            self._targets.add(ref.name)
         self._recorder.written(observed, ref, by_user=False)
 
-    def _mask(self, law: Law, mask: Any) -> Arg:
-        masks = [self._recorder.arg(m) for m in (*law.masks, mask) if m is not None and m is not True]
-        if any(m is False for m in masks):
-            return False
-        while len(masks) > 1:
-            first, second, *rest = masks
-            masks = [self._recorder.call("torch.logical_and", (first, second), {}, None, None), *rest]
-        return masks[0] if masks else None
+    def _mask(self, masks: list[Mask]) -> tuple[Arg, int]:
+        """All of them as one, and how many event dims stand outside it."""
+        masks = [mask for mask in masks if mask.value is not None and mask.value is not True]
+        if any(mask.value is False for mask in masks):
+            return False, 0
+        event_dim = max([mask.event_dim for mask in masks], default=0)
+        parts = [self._unsqueezed(self._recorder.arg(mask.value), event_dim - mask.event_dim) for mask in masks]
+        while len(parts) > 1:
+            first, second, *rest = parts
+            parts = [self._recorder.call("torch.logical_and", (first, second), {}, None, None), *rest]
+        return (parts[0], event_dim) if parts else (None, 0)
+
+    def _unsqueezed(self, mask: Arg, times: int) -> Arg:
+        for _ in range(times):
+            mask = self._recorder.call("torch.unsqueeze", (mask, -1), {}, None, None)
+        return mask
+
+
+SITE_OPTIONS = frozenset({"keep", "target", "variant", "gradient", "temperature", "weight", "divergence", "reduction"})
+"""What a model may ask for one of its sites."""
+
+
+def _unknown_site_option(node: Sample, unknown: list[Any]) -> Diagnostic:
+    assert node.site is not None
+    return Diagnostic(
+        code="unknown-option",
+        message=f"site {node.site.name!r} has options in infer['dgm'] that there are not: "
+        f"{', '.join(sorted(map(repr, unknown)))}",
+        location=node.location,
+        notes=(f"options: {', '.join(sorted(SITE_OPTIONS))}",),
+        help="use these only",
+    )
+
+
+@contextmanager
+def hidden_draws(seen: Callable[[Any], None]) -> Iterator[None]:
+    """Pass the messages of draws that ``poutine.block`` hides from the handlers outside of it to ``seen``."""
+    default = runtime.default_process_message
+
+    def process(msg: Any) -> None:
+        undrawn = msg["stop"] and not msg["done"] and not msg["is_observed"] and msg["value"] is None
+        if undrawn and msg["type"] == "sample" and isinstance(msg["fn"], TorchDistributionMixin):
+            seen(msg)
+        default(msg)
+
+    runtime.default_process_message = process
+    try:
+        yield
+    finally:
+        runtime.default_process_message = default
+
+
+def broadcast_replayed(msg: Any) -> None:
+    """``poutine.replay`` inside of a plate gives the site its value before the plate broadcasts its law: do so now."""
+    if msg["done"] and not msg["is_observed"]:
+        msg["done"] = False
+        BroadcastMessenger._pyro_sample(msg)
+
+
+def repeated_sites(nodes: list[Any]) -> list[Diagnostic]:
+    """Of the sites that are left, those of one name: a hidden one may share it with one that is not."""
+    seen: set[str] = set()
+    found: list[Diagnostic] = []
+    for node in nodes:
+        if node.site is not None and node.site.name in seen:
+            found.append(_repeated(node.site.name, node.location))
+        seen.update([node.site.name] if node.site is not None else [])
+    return found
+
+
+def _repeated(name: str, location: Location | None) -> Diagnostic:
+    return Diagnostic(
+        code="repeated-site",
+        message=f"site {name!r} is sampled twice",
+        location=location,
+        help="give each site a name of its own, as f'z_{t}' in a loop",
+    )
+
+
+def _other_batch(msg: Any, location: Location | None) -> Diagnostic | None:
+    """A mask or a scale that does not fit: Pyro says so when it computes the log-probability, and not before."""
+    for kind in ("mask", "scale"):
+        if isinstance(msg[kind], Tensor):
+            batch, shape = tuple(msg["fn"].batch_shape), tuple(msg[kind].shape)
+            try:
+                torch.broadcast_shapes(batch, shape)
+            except RuntimeError:
+                return Diagnostic(
+                    code="batch-shape",
+                    message=f"site {msg['name']!r} of batch shape {batch} has a {kind} of shape {shape}",
+                    location=location,
+                    help=f"give the {kind} the shape of the site's batch",
+                )
+    return None
 
 
 def _other_shape(observed: Tensor, value: Tensor, location: Location | None) -> Diagnostic:
     return Diagnostic(
         code="observed-shape",
         message=f"data of shape {tuple(observed.shape)} are observed at a site of shape {tuple(value.shape)}, "
-        "and then read again",
+        "and then read again: they hold fewer numbers than the site draws",
         location=location,
-        help="expand the data to the site's shape before",
+        help="give the data the site's shape before, in memory of their own: x.expand(n).clone()",
     )
 
 
 def _no_random_variable(msg: Any, location: Location | None) -> Diagnostic | None:
     family, name = type(msg["fn"]).__name__, msg["name"]
+    if not isinstance(msg["fn"], TorchDistributionMixin) or not hasattr(msg["fn"], "_batch_shape"):
+        return Diagnostic(
+            code="no-law",
+            message=f"site {name!r} draws from a {family}, which is no distribution of Pyro's, or has no shape",
+            location=location,
+            help="draw from one of pyro.distributions, and compute what follows by plain calls",
+        )
     if family == "Unit" or (family == "MaskedDistribution" and type(msg["fn"].base_dist).__name__ == "Unit"):
         return Diagnostic(
             code="factor",
@@ -187,6 +331,32 @@ def _no_random_variable(msg: Any, location: Location | None) -> Diagnostic | Non
 def _plates(msg: Any) -> tuple[Plate, ...]:
     """The vectorised plates around a site, outermost first."""
     return tuple(Plate(f.name, f.dim, int(f.size)) for f in msg["cond_indep_stack"] if f.vectorized)
+
+
+def _drawn(msg: Any, observed: Any) -> Tensor:
+    """A draw; of a law that has no sampler, or no length but that of the data, a value of the right shape."""
+    law = unwrapped(msg["fn"])
+    shape = tuple(msg["fn"].shape())
+    if type(law).__name__ == "GroupedNormalNormal":  # it says that it has no event dim
+        shape = tuple(law.group_idx.shape)
+    elif getattr(law, "duration", 0) is None and isinstance(observed, Tensor):
+        time = len(shape) - law.event_dim
+        shape = (*shape[:time], observed.shape[-law.event_dim], *shape[time + 1 :])
+        return _stand_in(law, shape, observed)
+    try:
+        return msg["fn"](*msg["args"], **msg["kwargs"])
+    except NotImplementedError:
+        return _stand_in(law, shape, observed)
+
+
+def _stand_in(law: Any, shape: tuple[int, ...], observed: Any) -> Tensor:
+    """A value of this shape: the data, or a point that the law has."""
+    if isinstance(observed, Tensor) and tuple(observed.shape) == shape:
+        return observed
+    value = torch.zeros(shape) if not isinstance(observed, Tensor) else observed.new_zeros(shape)
+    if type(law).__name__ == "VonMises3D":
+        value[..., 0] = 1.0
+    return value
 
 
 def _own_memory(value: Tensor) -> Tensor:

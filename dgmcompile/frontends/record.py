@@ -5,8 +5,10 @@ A recording is flat and concrete (sizes are plain integers); `merge` compares se
 
 from __future__ import annotations
 
+import sys
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from dgmcompile.diagnostics import CompileError, Location
+from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.frontends import refusals
 from dgmcompile.frontends.calls import (
     Before,
@@ -30,21 +32,36 @@ from dgmcompile.frontends.calls import (
     same_device,
     type_of,
 )
-from dgmcompile.frontends.modules import ModulePaths, is_standard
+from dgmcompile.frontends.modules import ModulePaths, is_hooked, is_standard
 from dgmcompile.frontends.recording import ModuleSpan, Recording
-from dgmcompile.frontends.source import assigned_name, called_for, calling_frame, location_of, only_asserts, user_frame
+from dgmcompile.frontends.source import (
+    assigned_name,
+    called_for,
+    calling_frame,
+    in_expand,
+    in_torch_or_pyro,
+    location_of,
+    only_asserts,
+    use_of,
+    user_frame,
+)
 from dgmcompile.frontends.targets import (
     METADATA,
     NO_OPS,
+    SIZE_READS,
+    TAKEN_APART,
     functional,
     is_in_place,
     short_name,
+    slice_bounds,
     target_name,
     unversioned_writes,
     value_shaped,
+    whole_numbers,
 )
+from dgmcompile.frontends.unseen import UnseenCalls
 from dgmcompile.frontends.values import Alias, Values, carries_gradient
-from dgmcompile.ir.formulas import READ_VIEW, WRITE_VIEW
+from dgmcompile.ir.formulas import READ_VIEW, WITH_GRADIENT_OF, WRITE_VIEW
 from dgmcompile.ir.graph import (
     Arg,
     Call,
@@ -63,6 +80,10 @@ _LARGEST_LITERAL = 64
 _SEEN_AGAIN = ("__getitem__", "select", "unbind", "narrow")
 
 
+KeptValues = dict[int, tuple["weakref.ref[Tensor]", str]]
+"""By identity: a tensor of an earlier recording, if it is still alive, and the random variable it comes from."""
+
+
 class Recorder(TorchFunctionMode):
     """Records into `self.recording` while it is entered.
 
@@ -70,10 +91,15 @@ class Recorder(TorchFunctionMode):
         paths: names of the program's modules, parameters and closure tensors.
         device: where the program runs; a literal of it is recorded as `DeviceOf`.
         before_write: is told of each tensor of the user's before the program writes into it.
+        kept: what no recording should find again; see `random_values`.
     """
 
     def __init__(
-        self, paths: ModulePaths, device: torch.device, before_write: Callable[[Tensor], None] = lambda tensor: None
+        self,
+        paths: ModulePaths,
+        device: torch.device,
+        before_write: Callable[[Tensor], None] = lambda tensor: None,
+        kept: KeptValues | None = None,
     ) -> None:
         super().__init__()
         self.recording = Recording()
@@ -82,9 +108,37 @@ class Recorder(TorchFunctionMode):
         self.in_constructor = 0
         self._device = device
         self._before_write = before_write
+        self._kept = kept or {}
         self._lifted_names: set[str] = set()
+        self._places: dict[str, int] = {}
+        self._in_call = 0
+        self._by_data: set[str] = set()
+        self._cut: set[str] = set()
+        self._unseen: dict[int, tuple[Any, Diagnostic]] = {}
+        self._watched: list[tuple[Tensor, int, Diagnostic]] = []
         self._paused = False
         self._count = 0
+
+    def random_values(self) -> KeptValues:
+        """The tensors that depend on random variables, by identity; they are not kept alive."""
+        origin = self.recording.origin
+        made = (alias for alias in self.values.aliases() if alias.versions[0][1] not in self._lifted_names)
+        found = [(alias.tensor, origin.get(alias.name, "")) for alias in made]
+        return {id(tensor): (weakref.ref(tensor), site) for tensor, site in found if site.startswith("site")}
+
+    def unseen_calls(self) -> UnseenCalls:
+        """Finds, while it is entered, what is computed from the program's values and never recorded."""
+        return UnseenCalls(lambda: self._paused or self._in_call > 0, self._unseen_call)
+
+    def _unseen_call(self, read: list[Tensor], made: list[Tensor]) -> None:
+        known = [alias.name for tensor in read if (alias := self.values.find(tensor)) is not None]
+        if self.origin_of(tuple(map(Ref, known))) is None:
+            return
+        refusal = refusals.unrecorded_tensor(location_of(user_frame()))
+        for tensor in made:
+            with torch._C.DisableTorchFunction():
+                storage = tensor.untyped_storage()
+            self._unseen[storage._cdata] = (storage, refusal)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -109,7 +163,8 @@ class Recorder(TorchFunctionMode):
         nn.Module.__call__ = call  # type: ignore[method-assign]
         torch.autograd.Function.apply = classmethod(applied)  # type: ignore[method-assign]
         try:
-            yield
+            with _eager():
+                yield
         finally:
             nn.Module.__call__ = module_call  # type: ignore[method-assign]
             torch.autograd.Function.apply = apply  # type: ignore[method-assign]
@@ -123,13 +178,26 @@ class Recorder(TorchFunctionMode):
     def add(self, node: Node, hint: str = "", value: Tensor | None = None) -> Ref:
         """Append a node; ``value`` is its tensor from now on."""
         recording = self.recording
+        self._places[node.name] = len(recording.nodes)
         recording.nodes.append(node)
         recording.hints[node.name] = hint
         if (origin := first_origin(recording.origin[n] for n in node.inputs if n in recording.origin)) is not None:
             recording.origin[node.name] = origin
+        if node.shape != () and (shaped := [recording.shaped[n] for n in node.inputs if n in recording.shaped]):
+            recording.shaped[node.name] = shaped[0]
         if value is not None:
             self.values.bind(value, node.name)
         return Ref(node.name)
+
+    def watch(self, tensor: Any, kind: str, site: str, location: Location | None) -> None:
+        """``tensor`` is the mask or the scale of a site, which `judge_watched` finds as it is now."""
+        if isinstance(tensor, Tensor):
+            self._watched.append((tensor, tensor._version, refusals.mask_write(kind, site, location)))
+
+    def judge_watched(self) -> None:
+        """Refuse the program that wrote into what a site holds."""
+        written = [refusal for tensor, version, refusal in self._watched if tensor._version != version]
+        self.recording.errors += written[:1]
 
     def name_value(self, tensor: Tensor, hint: str) -> None:
         """``tensor`` is what a library's function gave the program, which calls it ``hint``."""
@@ -150,7 +218,14 @@ class Recorder(TorchFunctionMode):
             dtype=dtype,
             location=location,
         )
+        if target == "torch.Tensor.detach" or self._is_of_cut(args, value):
+            self._cut.add(node.name)
         return self.add(node, hint or short_name(node.target_name), value if isinstance(value, Tensor) else None)
+
+    def _is_of_cut(self, args: Arg, value: Any) -> bool:
+        """Is it a view, or so many, of what was cut off from its gradient?"""
+        is_view = not isinstance(value, Tensor) or value._is_view()
+        return is_view and bool(args) and isinstance(args[0], Ref) and args[0].name in self._cut
 
     # -- values -----------------------------------------------------------------------------------------------
 
@@ -169,8 +244,21 @@ class Recorder(TorchFunctionMode):
         """The node of this tensor, which may have to be made first: a parameter, a constant, a view."""
         alias = self.values.find(tensor)
         if alias is None:
-            return self._lifted(tensor)
-        return Ref(alias.name) if self.values.is_current(alias) else self._read_again(alias)
+            ref = self._lifted(tensor)
+            self._refuse_kept(tensor, ref)
+        else:
+            ref = Ref(alias.name) if self.values.is_current(alias) else self._read_again(alias)
+        return self._judged(tensor, ref) if self._unseen else ref
+
+    def _judged(self, tensor: Tensor, ref: Ref) -> Ref:
+        """``ref``, unless its memory was made or written out of sight."""
+        with torch._C.DisableTorchFunction():
+            key = tensor.untyped_storage()._cdata
+        if key not in self._unseen:
+            return ref
+        ref = self.call("identity", (ref,), {}, None, None)
+        self.recording.poison[ref.name] = self._unseen[key][1]
+        return ref
 
     def _read_again(self, alias: Alias) -> Ref:
         """A view whose memory was written through another one: read it from the whole."""
@@ -217,6 +305,11 @@ class Recorder(TorchFunctionMode):
             self.recording.poison[ref.name] = refusals.unrecorded_tensor(location_of(user_frame()))
         return ref
 
+    def _refuse_kept(self, tensor: Tensor, ref: Ref) -> None:
+        kept, site = self._kept.get(id(tensor), (None, ""))
+        if kept is not None and kept() is tensor:
+            self.recording.poison[ref.name] = refusals.kept_value(site, location_of(user_frame()))
+
     # -- torch calls ------------------------------------------------------------------------------------------
 
     def __torch_function__(
@@ -225,18 +318,32 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         target = None if self._paused else target_name(func)
         if self._paused or (target is None and not may_return_tensor(func)):
-            return func(*args, **kwargs)
+            with self._inside():
+                return func(*args, **kwargs)
         if target is not None and short_name(target) in _METADATA_WORDS and not is_in_place(target):
-            result = func(*args, **kwargs)
+            with self._inside():
+                result = func(*args, **kwargs)
             if not isinstance(result, Tensor):
+                self._size_read(short_name(target), args)
                 return result
         else:
             result = None
-        return self._record_call(func, target, args, kwargs, result)
+        with self._inside():
+            return self._record_call(func, target, args, kwargs, result)
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        self._in_call += 1
+        try:
+            yield
+        finally:
+            self._in_call -= 1
 
     def _record_call(
         self, func: Callable[..., Any], target: str | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> Any:
+        if any(isinstance(leaf, Tensor) and leaf.layout != torch.strided for leaf in leaves((args, kwargs))):
+            raise CompileError(refusals.layout(target or func.__name__, location_of(user_frame())))
         try:
             node_args, node_kwargs = self.arg(args), self.arg(kwargs)
         except NotImplementedError:  # such tensors have no memory
@@ -246,10 +353,14 @@ class Recorder(TorchFunctionMode):
         before = Before(args, kwargs)
         if result is None:
             result = func(*args, **kwargs)
+            if target == "torch.Tensor.__getitem__" and len(refs_in(node_args)) > 1:
+                result = result.clone()  # by an index of no dims it is a view, of which the place is a value
         if target in NO_OPS:
             return result
         written = before.written() or unversioned_writes(target, args, kwargs)
         tensors = [leaf for leaf in leaves(plain(result)) if isinstance(leaf, Tensor)]
+        if any(tensor.layout != torch.strided for tensor in tensors):
+            raise CompileError(refusals.layout(target or func.__name__, location_of(user_frame())))
         if not tensors and not written:
             self._value_read(target or getattr(func, "__name__", "call"), (node_args, node_kwargs))
             return result
@@ -265,18 +376,31 @@ class Recorder(TorchFunctionMode):
                 earlier = self.values.source_of_view(args[0], result)
                 node_args = (Ref(earlier), *node_args[1:]) if earlier else node_args
             ref = self._result(target or "", node_args, node_kwargs, result, frame)
-        self._judge(ref, target, getattr(func, "__name__", repr(func)), (args, node_args, node_kwargs), before, frame)
+        name = target or getattr(func, "__name__", repr(func))
+        self._judge(ref, target, name, (node_args, node_kwargs), before, frame)
+        if target is not None:
+            self._judge_sizes(ref, target, args, kwargs, (node_args, node_kwargs), location_of(frame))
         return result
 
     def _result(self, target: str, args: Arg, kwargs: Arg, result: Any, frame: FrameType | None) -> Ref:
         last = target.rpartition(".")[2]
-        if last in _SEEN_AGAIN and isinstance(result, Tensor) and (seen := self.values.same_memory(result)):
+        cut = bool(refs_in(args[:1])) and refs_in(args[:1])[0] in self._cut
+        if last in _SEEN_AGAIN and isinstance(result, Tensor) and (seen := self._seen(result, cut)):
             self.values.bind(result, seen.name)
             return Ref(seen.name)
-        target = {"torch.Tensor.data": "torch.Tensor.detach"}.get(target, target)
+        by_data = last == "data"
+        if last in ("data", "__deepcopy__"):
+            target, args, kwargs = "torch.Tensor.detach", args[:1], {}
         ref = self.call(target, args, kwargs, result, location_of(frame), called_for(frame))
+        if by_data and calling_frame() is frame:
+            self._by_data.add(ref.name)
         self._elements(ref, result, frame)
         return self._without_gradient(ref, result, frame)
+
+    def _seen(self, view: Tensor, cut: bool) -> Alias | None:
+        """The same memory, met before, and as far from its gradient."""
+        seen = self.values.same_memory(view)
+        return seen if seen is not None and (seen.name in self._cut) == cut else None
 
     def _without_gradient(self, ref: Ref, result: Any, frame: FrameType | None) -> Ref:
         """Under ``no_grad`` the value carries no gradient."""
@@ -292,7 +416,8 @@ class Recorder(TorchFunctionMode):
             if isinstance(element, Tensor | tuple | list):
                 if isinstance(element, Tensor) and self.values.holds(element):
                     continue  # an argument, returned as it is
-                if isinstance(element, Tensor) and (seen := self.values.same_memory(element)) and _is_view(ref, self):
+                seen = self._seen(element, ref.name in self._cut) if isinstance(element, Tensor) else None
+                if isinstance(element, Tensor) and seen is not None and _is_view(ref, self):
                     self.values.bind(element, seen.name)
                     continue
                 hint = called_for(frame, index) or self.recording.hints[ref.name]
@@ -316,10 +441,10 @@ class Recorder(TorchFunctionMode):
         location = location_of(frame)
         node_args, node_kwargs = node_arguments
         if target is not None and is_in_place(target) and args and is_among(args[0], written):
-            spelled, node_args = functional(target, node_args)
+            spelled, node_args = self._masked_write(target, node_args) or functional(target, node_args)
             ref = self.call(spelled, node_args, node_kwargs, None, location)
             self.retype(args[0])
-            self.written(args[0], ref)
+            self.written(args[0], ref, replaced=target == "torch.Tensor.data.__set__")
             return ref
         node_kwargs = {key: value for key, value in node_kwargs.items() if key not in ("out", "inplace")}
         ref = self.call(target or "", node_args, node_kwargs, None, location, called_for(frame))
@@ -334,6 +459,23 @@ class Recorder(TorchFunctionMode):
                 self.written(output, self.call("getitem", (ref, index), {}, None, location))
                 self.retype(output)
         return ref
+
+    def _masked_write(self, target: str, node_args: Arg) -> tuple[str, Arg] | None:
+        """``a[mask] = b[mask]`` of tensors of one type: a choice between them, whatever the mask selects."""
+        match node_args:
+            case (Ref() as a, Ref() as mask, Ref() as selected) if target.endswith("__setitem__"):
+                value = self._node(selected)
+            case _:
+                return None
+        if not isinstance(value, Call) or not value.target_name.endswith("__getitem__") or value.args[1:] != (mask,):
+            return None
+        ours, theirs, of_mask = (self._node(ref) for ref in (a, value.args[0], mask))
+        if of_mask.dtype != torch.bool or not of_mask.shape == ours.shape == theirs.shape or ours.dtype != theirs.dtype:
+            return None
+        return "torch.where", (mask, value.args[0], a)
+
+    def _node(self, ref: Ref) -> Node:
+        return self.recording.nodes[self._places[ref.name]]
 
     def _hidden_write(
         self, ref: Ref, target: str | None, written: list[Tensor], result: Any, frame: FrameType | None
@@ -354,21 +496,60 @@ class Recorder(TorchFunctionMode):
         shape, dtype = type_of(tensor)
         self.recording.nodes[-1] = replace(self.recording.nodes[-1], shape=shape, dtype=dtype)
 
-    def written(self, tensor: Tensor, ref: Ref, by_user: bool = True) -> None:
-        """``tensor`` was overwritten by the value of ``ref``, in place; so were the views of its memory."""
-        root = self.values.root(tensor)
+    def written(self, tensor: Tensor, ref: Ref, by_user: bool = True, replaced: bool = False) -> None:
+        """``tensor`` was overwritten by the value of ``ref``, in place; so were the views of its memory.
+
+        Args:
+            by_user: no, where a site writes what it drew into the data.
+            replaced: is it memory of another tensor now, as after ``x.data = y``?
+        """
+        root, alias = self.values.root(tensor), self.values.find(tensor)
         if by_user:
-            self._judge_write(tensor, root, ref)
+            self._judge_write(tensor if root is None else root.tensor)
+        seen = not by_user or torch.is_grad_enabled()  # by autograd
+        cut = self._cut_off(alias, root) if by_user and alias is not None else None
+        if not seen and cut is None and alias is not None:
+            ref = self._unseen_write(Ref(alias.name), ref, tensor)
+        if replaced or cut in self._by_data:
+            self.recording.poison[ref.name] = refusals.gradient_write(location_of(user_frame()))
         root_name = None
-        if root is not None and root.tensor is not tensor and self.values.is_shared(tensor):
+        if root is not None and root.tensor is not tensor:
             whole = self.ref(root.tensor)
             args = (whole, ref, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
-            root_name = self._unbound_call(WRITE_VIEW, args, root.tensor)
+            made = Ref(self._unbound_call(WRITE_VIEW, args, root.tensor))
             if ref.name in self.recording.poison:
-                self.recording.poison[root_name] = self.recording.poison[ref.name]
+                self.recording.poison[made.name] = self.recording.poison[ref.name]
             elif root.tensor.dtype != tensor.dtype:
-                self.recording.poison[root_name] = refusals.view_write(location_of(user_frame()))
+                self.recording.poison[made.name] = refusals.view_write(location_of(user_frame()))
+            root_name = (self._unseen_write(whole, made, root.tensor) if cut or not seen else made).name
         self.values.write(tensor, ref.name, root_name)
+
+    def _cut_off(self, alias: Alias, root: Alias | None) -> str | None:
+        """The node, if any, that cut the tensor, or what it is a view of, off from the gradient of its memory."""
+        owners = {name for _, name in root.versions} if root is not None and root.tensor is not alias.tensor else set()
+        name = alias.versions[0][1]
+        while name not in owners and isinstance(node := self._node(Ref(name)), Call):
+            if node.target == "torch.Tensor.detach":
+                return name
+            if not owners or not node.args or not isinstance(node.args[0], Ref):
+                return None
+            name = node.args[0].name
+        return None
+
+    def _unseen_write(self, before: Ref, after: Ref, tensor: Tensor) -> Ref:
+        """The new value with the gradient of the old one."""
+        if not tensor.is_floating_point():
+            return after
+        poison = self.recording.poison.get(after.name)
+        if self.origin_of(before) is None:
+            shape, dtype = type_of(tensor)
+            node = Call(name=self.fresh_name(), target="torch.Tensor.detach", args=(after,), shape=shape, dtype=dtype)
+            ref = self.add(node, "value")
+        else:
+            ref = Ref(self._unbound_call(WITH_GRADIENT_OF, (before, after), tensor))
+        if poison is not None:
+            self.recording.poison[ref.name] = poison
+        return ref
 
     def _remember(self, tensor: Tensor) -> None:
         root = self.values.root(tensor)
@@ -376,15 +557,10 @@ class Recorder(TorchFunctionMode):
         if alias is not None and alias.versions[0][1] in self._lifted_names:
             self._before_write(alias.tensor)
 
-    def _judge_write(self, tensor: Tensor, root: Alias | None, ref: Ref) -> None:
-        location = location_of(user_frame())
-        whole = root.tensor if root is not None else tensor
-        carried = carries_gradient(tensor)
-        if (carried and not torch.is_grad_enabled()) or (carries_gradient(whole) and not carried):
-            self.recording.poison[ref.name] = refusals.gradient_write(location)
+    def _judge_write(self, whole: Tensor) -> None:
         path, _ = self.paths.of_tensor(whole)
         if path is not None:
-            self.recording.state_writes.setdefault(path, refusals.state_write(path, location))
+            self.recording.state_writes.setdefault(path, refusals.state_write(path, location_of(user_frame())))
 
     def _unbound_call(self, target: Formula, args: Arg, like: Tensor) -> str:
         shape, dtype = type_of(like)
@@ -395,15 +571,29 @@ class Recorder(TorchFunctionMode):
 
     def _value_read(self, target: str, node_args: Arg) -> None:
         """A value leaves torch: harmless unless it depends on a random variable, an input or a parameter."""
-        if self.in_constructor or only_asserts(calling_frame()) or only_asserts(user_frame()):
+        frame, word = user_frame(), target.rpartition(".")[2]
+        if self.in_constructor or only_asserts(calling_frame()) or only_asserts(frame) or in_expand():
             return
-        origin, word, location = self.origin_of(node_args), target.rpartition(".")[2], location_of(user_frame())
+        if word in (refusals.MEMORY | refusals.GRADIENT) and in_torch_or_pyro(calling_frame()):
+            return  # it asks where a tensor lies, or looks for nan in gradients
+        origin, location = self.origin_of(node_args), location_of(frame)
         if origin is not None:
-            self.recording.errors.append(refusals.value_read(word, origin, location))
+            self.recording.errors.append(refusals.value_read(word, origin, location, use_of(frame)))
             return
         by_name = {ref: self.recording.buffers[ref] for ref in refs_in(node_args) if ref in self.recording.buffers}
         for path in by_name.values():
             self.recording.warnings.append(refusals.frozen_buffer(path, word, location))
+
+    def _size_read(self, word: str, args: tuple[Any, ...]) -> None:
+        """A size is asked for: the value of a random variable, where the tensor is as long as that says."""
+        if not self.recording.shaped or word not in SIZE_READS or self.in_constructor:
+            return
+        for tensor in args[:1]:
+            alias = self.values.find(tensor) if isinstance(tensor, Tensor) else None
+            if alias is None or alias.name not in self.recording.shaped:
+                continue
+            if not only_asserts(user_frame()) and not in_expand():
+                self.recording.errors.append(self.recording.shaped[alias.name])
 
     def origin_of(self, node_args: Arg) -> str | None:
         """The random variable or input on which these depend, in words."""
@@ -414,26 +604,48 @@ class Recorder(TorchFunctionMode):
         ref: Ref,
         target: str | None,
         name: str,
-        arguments: tuple[Any, Arg, Arg],
+        arguments: tuple[Arg, Arg],
         before: Before,
         frame: FrameType | None,
     ) -> None:
         """What makes a node unfit to be kept."""
-        args, *node_arguments = arguments
-        location, name = location_of(frame), target or name
+        location, literals = location_of(frame), leaves(arguments)
         refused = None
-        if before.drew():
+        if before.drew() or any(isinstance(leaf, torch.Generator) for leaf in literals):
             refused = refusals.stray_random(name, location)
+        elif name in refusals.GRADIENT:
+            refused = refusals.gradient_call(name, location)
         elif target is None:
             refused = refusals.unknown_call(name, location)
-        elif strange := [leaf for leaf in leaves(node_arguments) if not is_literal(leaf)]:
+        elif strange := [leaf for leaf in literals if not is_literal(leaf)]:
             refused = refusals.unknown_literal(name, type(strange[0]).__name__, location)
         elif in_autocast():
             refused = refusals.autocast(location)
-        elif value_shaped(target, args) and (origin := self.origin_of(node_arguments)) is not None:
-            refused = refusals.value_shape(name, origin, location)
         if refused is not None:
             self.recording.poison[ref.name] = refused
+
+    def _judge_sizes(
+        self,
+        ref: Ref,
+        target: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        arguments: tuple[Arg, Arg],
+        location: Location | None,
+    ) -> None:
+        """Values that decide how many elements there are."""
+        recording, refused = self.recording, None
+        if (origin := self.origin_of(self.arg(slice_bounds(target, args)))) is not None:
+            refused = refusals.value_slice(origin, location)
+        elif (origin := self.origin_of(self.arg(whole_numbers(target, args, kwargs)))) is not None:
+            refused = refusals.value_size(target, origin, location)
+        elif value_shaped(target, args, kwargs) and (origin := self.origin_of(_shaping(target, arguments))) is not None:
+            refused = refusals.value_shape(target, origin, location)
+        if refused is not None:
+            recording.poison.setdefault(ref.name, refused)
+            recording.shaped[ref.name] = refused
+        elif target.rpartition(".")[2] in TAKEN_APART and ref.name in recording.shaped and not in_expand():
+            recording.errors.append(recording.shaped[ref.name])
 
     # -- submodules -------------------------------------------------------------------------------------------
 
@@ -455,6 +667,8 @@ class Recorder(TorchFunctionMode):
         self, original: Callable[..., Any], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         if self._paused or self.paths.is_root(module):
+            return original(module, *args, **kwargs)
+        if type(module).__name__ == "OptimizedModule" or is_hooked(module):
             return original(module, *args, **kwargs)
         path = self.paths.of_module(module)
         frame = user_frame()
@@ -495,6 +709,12 @@ class Recorder(TorchFunctionMode):
         return result
 
 
+def _eager() -> AbstractContextManager[Any]:
+    """What torch.compile made is the program's own code again, while inside."""
+    loaded = "torch._dynamo" in sys.modules  # nothing is compiled yet where it is not, and to load it takes a second
+    return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
+
+
 _METADATA_WORDS = frozenset(word.strip("_") for word in METADATA)
 _FROM_NUMBERS = ("torch.tensor", "torch.as_tensor", "torch.asarray", "torch.from_numpy")
 
@@ -506,3 +726,9 @@ def _is_view(ref: Ref, recorder: Recorder) -> bool:
 def _last_target(recorder: Recorder, ref: Ref) -> str:
     node = recorder.recording.nodes[-1]
     return node.target_name.rpartition(".")[2] if isinstance(node, Call) and node.name == ref.name else ""
+
+
+def _shaping(target: str, arguments: tuple[Arg, Arg]) -> Arg:
+    """Arguments on whose values the shape of the result depends."""
+    args, kwargs = arguments
+    return args[1:] if target.endswith("__getitem__") else (args, kwargs)

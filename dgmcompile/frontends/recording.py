@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from dgmcompile.diagnostics import Diagnostic, Location
+from dgmcompile.ir.binding import Constrained
 from dgmcompile.ir.graph import Arg, Node
 
 
@@ -31,7 +32,10 @@ class Recording:
 
     ``hints`` are names for nodes, ``origin`` is the random variable, input or parameter that a node depends on,
     in words; ``poison`` is what is wrong with a node, should it be kept, and ``state_writes`` with a parameter's
-    path; ``buffers`` are the paths of nodes that hold a module's buffer.
+    path; ``buffers`` are the paths of nodes that hold a module's buffer; ``shaped`` says of a node on whose values its
+    shape depends; ``generators`` are those, not torch's, that the program drew from; ``hidden`` are
+    sites that only what reads them keeps; ``observed`` are the nodes that sites observe; ``constrained`` are parameters
+    that ``pyro.param`` read, by path.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -42,6 +46,11 @@ class Recording:
     warnings: list[Diagnostic] = field(default_factory=list)
     state_writes: dict[str, Diagnostic] = field(default_factory=dict)
     buffers: dict[str, str] = field(default_factory=dict)
+    shaped: dict[str, Diagnostic] = field(default_factory=dict)
+    generators: tuple[str, ...] = ()
+    hidden: set[str] = field(default_factory=set)
     spans: list[ModuleSpan] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     modules: dict[str, nn.Module] = field(default_factory=dict)
+    observed: dict[str, str] = field(default_factory=dict)
+    constrained: dict[str, Constrained] = field(default_factory=dict)

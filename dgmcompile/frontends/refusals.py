@@ -2,38 +2,92 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import nn
 
 from dgmcompile.diagnostics import Diagnostic, Location
 
-_BRANCHES = ("__bool__", "is_nonzero", "equal", "allclose", "__contains__", "is_same_size")
+
+@dataclass(frozen=True)
+class _Read:
+    """A way in which a tensor's value becomes a Python value."""
+
+    code: str
+    what: str
+    help: str
 
 
-def value_read(word: str, origin: str, location: Location | None) -> Diagnostic:
-    """A tensor's value becomes a Python value: ``word`` is the method that read it."""
-    notes = ("the compiled form would keep today's value after training",) if origin.startswith("parameter") else ()
-    if word in _BRANCHES:
-        return Diagnostic(
-            code="value-branch",
-            message=f"the value of {origin} decides a Python branch",
-            location=location,
-            notes=notes,
-            help="use torch.where, or let the branch depend on an input's shape only",
-        )
-    if word in ("__index__", "__int__"):
-        return Diagnostic(
-            code="value-escape",
-            message=f"the value of {origin} becomes a Python number ({word})",
-            location=location,
-            notes=notes,
-            help="index with the tensor itself (table[k], torch.gather), or pass the number as an int argument",
-        )
-    return Diagnostic(
-        code="value-escape",
-        message=f"the value of {origin} leaves torch through {word}",
-        location=location,
-        notes=notes,
+_READS = {
+    "branch": _Read(
+        code="value-branch",
+        what="decides a Python branch",
+        help="use torch.where, or let the branch depend on an input's shape only",
+    ),
+    "loop": _Read(
+        code="value-loop",
+        what="decides how often a Python loop runs",
+        help="run a fixed number of steps, and leave out by torch.where or poutine.mask what does not count",
+    ),
+    "index": _Read(
+        code="value-index",
+        what="becomes a Python index ({word})",
+        help="index a tensor by the tensor itself: table[k], torch.gather; stack a list first",
+    ),
+    "number": _Read(
+        code="value-number",
+        what="becomes a Python number ({word})",
         help="keep it a tensor; a number that the caller knows can be passed as an argument",
+    ),
+    "list": _Read(
+        code="value-list",
+        what="becomes a Python list ({word})",
+        help="iterate over the tensor itself, or compute with all of it at once",
+    ),
+    "array": _Read(
+        code="value-array",
+        what="leaves torch as memory ({word})",
+        help="use the torch function that does the same",
+    ),
+    "text": _Read(
+        code="value-text",
+        what="becomes text ({word})",
+        help="print or log it where it is formatted; text that is kept may decide anything",
+    ),
+}
+
+_KINDS = {
+    "__bool__": "branch",
+    "is_nonzero": "branch",
+    "equal": "branch",
+    "allclose": "branch",
+    "__contains__": "branch",
+    "__index__": "index",
+    "tolist": "list",
+    "__str__": "text",
+    "__repr__": "text",
+    "__format__": "text",
+}
+
+MEMORY = frozenset(["numpy", "__array__", "__dlpack__", "storage", "untyped_storage", "data_ptr", "__reduce_ex__"])
+"""Methods that give the program a tensor's memory."""
+
+
+GRADIENT = frozenset(["backward", "grad", "register_hook", "register_post_accumulate_grad_hook"])
+"""Calls of autograd's that are no part of a graph."""
+
+
+def value_read(word: str, origin: str, location: Location | None, use: str | None = None) -> Diagnostic:
+    """A tensor's value becomes a Python value: ``word`` is the method that read it, ``use`` what it decides."""
+    if word in GRADIENT:
+        return gradient_call(word, location)
+    read = _READS[use or _KINDS.get(word, "array" if word in MEMORY else "number")]
+    return Diagnostic(
+        code=read.code,
+        message=f"the value of {origin} {read.what.format(word=word)}",
+        location=location,
+        notes=("the compiled form would keep today's value after training",) if origin.startswith("parameter") else (),
+        help=read.help,
     )
 
 
@@ -44,6 +98,26 @@ def value_shape(name: str, origin: str, location: Location | None) -> Diagnostic
         message=f"the shape of what {name} returns depends on the value of {origin}",
         location=location,
         help="keep the shape fixed: torch.where or a product with the mask instead of a selection",
+    )
+
+
+def value_slice(origin: str, location: Location | None) -> Diagnostic:
+    """A bound of a slice is a tensor."""
+    return Diagnostic(
+        code="value-slice",
+        message=f"the value of {origin} bounds a slice",
+        location=location,
+        help="keep all elements, and leave out by torch.where those beyond torch.arange(n) < k",
+    )
+
+
+def value_size(name: str, origin: str, location: Location | None) -> Diagnostic:
+    """A tensor stands where a function takes a whole number, which torch then reads by itself."""
+    return Diagnostic(
+        code="value-size",
+        message=f"the value of {origin} becomes a whole number that {name} takes: a size, a dim or an offset",
+        location=location,
+        help="keep sizes fixed; to move or choose elements, index by a tensor (torch.gather, x[index])",
     )
 
 
@@ -68,12 +142,24 @@ def hidden_write(name: str, location: Location | None) -> Diagnostic:
 
 
 def gradient_write(location: Location | None) -> Diagnostic:
-    """A write that autograd does not see, into a tensor that carries a gradient."""
+    """A write through ``.data``: what autograd has saved for the backward pass changes unnoticed."""
     return Diagnostic(
         code="gradient-write",
-        message="a tensor that carries a gradient is written in place where autograd does not see it",
+        message="a tensor is written through .data, of which autograd notices nothing",
         location=location,
-        help="build the new value out of place, with .detach() where no gradient is wanted",
+        notes=("gradients would be those of the values before the write, or wrong, as the calls around it happen",),
+        help="write under torch.no_grad(), where autograd notices, or compute a new tensor",
+    )
+
+
+def mask_write(kind: str, site: str, location: Location | None) -> Diagnostic:
+    """Pyro reads a site's mask when it computes the log-probability: after the write."""
+    return Diagnostic(
+        code="mask-write",
+        message=f"the {kind} of site {site!r} is written in place later on",
+        location=location,
+        notes=("in Pyro all sites that hold it see its last value, whatever it was when they were drawn",),
+        help=f"make a new {kind} at each step, as mask = mask & more, and enter poutine.{kind} there",
     )
 
 
@@ -91,10 +177,50 @@ def unrecorded_tensor(location: Location | None) -> Diagnostic:
     """A tensor that carries a gradient comes from nowhere."""
     return Diagnostic(
         code="unrecorded-tensor",
-        message="a tensor that was computed from parameters out of sight is used in the model",
+        message="a tensor that was computed out of sight is used in the model",
         location=location,
-        notes=("it was computed before the model ran, or by a scripted, compiled or vmapped function",),
+        notes=("it was computed before the model ran, or by code that is not Python's, as a scripted function",),
         help="compute it inside the model by plain torch calls, from the parameters themselves",
+    )
+
+
+def gradient_call(name: str, location: Location | None) -> Diagnostic:
+    """The model asks autograd for something while it runs."""
+    return Diagnostic(
+        code="gradient-call",
+        message=f"the model calls autograd's {name}, which is no part of a graph",
+        location=location,
+        help="write the derivative out by torch calls; leave hooks and backward to the training loop",
+    )
+
+
+def layout(name: str, location: Location | None) -> Diagnostic:
+    """A sparse tensor, or another one that is no plain block of memory."""
+    return Diagnostic(
+        code="tensor-layout",
+        message=f"{name} takes or returns a tensor that is not dense",
+        location=location,
+        help="compute with dense tensors: x.to_dense() before the model, index_add or a matrix product inside",
+    )
+
+
+def kept_value(origin: str, location: Location | None) -> Diagnostic:
+    """A tensor that an earlier call of the model made is read."""
+    return Diagnostic(
+        code="kept-value",
+        message=f"a tensor is read that an earlier call of the model computed from {origin}",
+        location=location,
+        help="compute it at every call, and keep no tensor in a cache, an attribute or a global",
+    )
+
+
+def fresh_parameter(path: str, location: Location | None) -> Diagnostic:
+    """Every call of the model makes a parameter of its own."""
+    return Diagnostic(
+        code="fresh-parameter",
+        message=f"the model makes the parameter {path!r} anew at every call",
+        location=location,
+        help="make modules and parameters once, before the model runs; a copy without a gradient is w.detach()",
     )
 
 
@@ -131,7 +257,7 @@ def functional_transform(location: Location | None) -> Diagnostic:
 def unknown_literal(name: str, kind: str, location: Location | None) -> Diagnostic:
     """An argument that no graph can hold."""
     return Diagnostic(
-        code="unknown-argument",
+        code="unknown-literal",
         message=f"{name} is given a {kind}, which is no part of a graph",
         location=location,
         help="pass tensors and plain Python values to torch functions",
@@ -160,10 +286,31 @@ def stray_random(name: str, location: Location | None) -> Diagnostic:
     )
 
 
+def foreign_random(names: tuple[str, ...], found: str, location: Location | None) -> Diagnostic:
+    """Random numbers of another generator than torch's reach the graph."""
+    return Diagnostic(
+        code="foreign-random",
+        message=f"random numbers of {' and '.join(names)} decide what the program does here: {found}",
+        location=location,
+        help="draw them by pyro.sample, or pass them as an argument",
+    )
+
+
+def unstable(found: str, location: Location | None) -> Diagnostic:
+    """Two calls of the program are two programs."""
+    return Diagnostic(
+        code="unstable-recording",
+        message=f"run again with other random values and inputs, the program does something else here: {found}",
+        location=location,
+        notes=("a value left torch (Python state, a foreign library) and came back as a constant",),
+        help="keep random and input values in tensors, and the model free of state that changes from call to call",
+    )
+
+
 def drawn_subsample(location: Location | None) -> Diagnostic:
     """A plate that draws its own mini-batch, whose indices the program reads."""
     return Diagnostic(
-        code="stray-random",
+        code="drawn-subsample",
         message="a random permutation, as a subsampling plate draws it, is read outside of pyro.sample",
         location=location,
         help="pass the mini-batch as an argument, in pyro.plate(name, size, subsample_size=len(batch))",

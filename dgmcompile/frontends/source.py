@@ -6,8 +6,10 @@ import ast
 import linecache
 import os
 import sys
-from functools import cache
+from collections.abc import Iterator
+from functools import cache, lru_cache
 from types import CodeType, FrameType
+from typing import Literal, cast
 
 import pyro
 import torch
@@ -21,7 +23,10 @@ def _folder(file: str | None) -> str:
 
 _PACKAGE = _folder(os.path.dirname(__file__))
 _LIBRARIES = (_PACKAGE, _folder(torch.__file__), _folder(pyro.__file__))
+_CALLERS = (os.path.join(_PACKAGE, "frontends", "trace.py"), os.path.join(_PACKAGE, "replay.py"))
+"""What runs a model."""
 _STANDARD_LIBRARY = _folder(os.__file__)
+_DISPATCH = (os.path.join("torch", "_tensor.py"), os.path.join("torch", "overrides.py"))
 _SITE_PACKAGES = os.path.join(_STANDARD_LIBRARY, "site-packages", "")
 
 Span = tuple[int, int, int, int]
@@ -39,10 +44,13 @@ def is_library(file: str) -> bool:
 
 
 def user_frame() -> FrameType | None:
-    """The innermost frame outside torch, pyro, this package and the standard library."""
+    """The innermost frame of the model outside torch, pyro, this package and the standard library.
+
+    A model may be a library's own, as Pyro's guides are; the frame that asked for its graph is none of the model.
+    """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and is_library(frame.f_code.co_filename):
-        frame = frame.f_back
+        frame = None if frame.f_code.co_filename in _CALLERS else frame.f_back
     return frame
 
 
@@ -50,10 +58,26 @@ def calling_frame() -> FrameType | None:
     """The innermost frame outside this package and torch's dispatch: the code that made the call."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and (
-        frame.f_code.co_filename.startswith(_PACKAGE) or frame.f_code.co_filename.endswith("torch/_tensor.py")
+        frame.f_code.co_filename.startswith(_PACKAGE) or frame.f_code.co_filename.endswith(_DISPATCH)
     ):
         frame = frame.f_back
     return frame
+
+
+def in_torch_or_pyro(frame: FrameType | None) -> bool:
+    """Is it code of the two libraries themselves?"""
+    return frame is not None and os.path.abspath(frame.f_code.co_filename).startswith(_LIBRARIES)
+
+
+def in_expand() -> bool:
+    """Is a distribution of the libraries being expanded, as in a plate? What it computes then is its own affair."""
+    frame = calling_frame()
+    while frame is not None and in_torch_or_pyro(frame):
+        owner = frame.f_locals.get("self") if frame.f_code.co_name == "expand" else None
+        if isinstance(owner, torch.distributions.Distribution):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @cache
@@ -83,11 +107,27 @@ def location_of(frame: FrameType | None) -> Location | None:
     return Location(file, line, start, end)
 
 
-@cache
-def _assigned_names(file: str) -> dict[Span, tuple[str, ...]]:
+_of_files = lru_cache(maxsize=256)
+"""Of functions of a file and its version."""
+
+
+def forget_changed_files() -> None:
+    """Programs are edited and loaded again while the process goes on."""
+    linecache.checkcache()
+
+
+def _version(file: str) -> tuple[object, ...]:
+    """Another one after the file was edited."""
+    if file not in linecache.cache:
+        linecache.getlines(file)
+    return linecache.cache.get(file, ())[:2]
+
+
+@_of_files
+def _assigned_names(file: str, version: tuple[object, ...]) -> dict[Span, tuple[str, ...]]:
     """Span of each assigned expression -> the names on the left."""
     names: dict[Span, tuple[str, ...]] = {}
-    for node in _walk(file):
+    for node in _walk(file, version):
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             value = node if isinstance(node, ast.AugAssign) else node.value
@@ -110,7 +150,8 @@ def assigned_name(frame: FrameType | None, element: int | None = None) -> str:
     """The variable that receives what the frame evaluates, as in ``loc, scale = net(z)``; "" if none."""
     if frame is None or (span := span_of(frame)) is None:
         return ""
-    names = _assigned_names(frame.f_code.co_filename).get(span, ())
+    file = frame.f_code.co_filename
+    names = _assigned_names(file, _version(file)).get(span, ())
     if element is None:
         return names[0] if len(names) == 1 else ""
     return names[element] if len(names) > 1 and element < len(names) else ""
@@ -121,22 +162,24 @@ def called_for(frame: FrameType | None, element: int | None = None) -> str:
     return assigned_name(frame, element) if calling_frame() is frame else ""
 
 
-_ONLY_TALK = ("print", "warn", "warning", "info", "debug", "error", "_warn")
+_ONLY_TALK = frozenset(
+    ["print", "warn", "warn_explicit", "_warn", "warning", "info", "debug", "error", "critical", "exception", "log"]
+)
 
 
-@cache
-def _assertion_spans(file: str) -> tuple[Span, ...]:
-    """Spans of conditions that decide nothing but whether the program complains."""
-    return tuple(
-        _span(node.test) for node in _walk(file) if isinstance(node, ast.Assert | ast.If) and _only_asserts(node)
-    )
+@_of_files
+def _assertion_spans(file: str, version: tuple[object, ...]) -> tuple[Span, ...]:
+    """Spans of what is only said, and of conditions that decide nothing but whether the program complains."""
+    conditions = (n.test for n in _walk(file, version) if isinstance(n, ast.Assert | ast.If) and _only_asserts(n))
+    said = (node.value for node in _walk(file, version) if isinstance(node, ast.Expr) and _only_talks(node))
+    return (*map(_span, conditions), *map(_span, said))
 
 
-@cache
-def _assertions(file: str) -> frozenset[Span]:
+@_of_files
+def _assertions(file: str, version: tuple[object, ...]) -> frozenset[Span]:
     """Spans of whole statements that only assert: the jump on a condition that is a call counts as the statement."""
     return frozenset(
-        _span(node) for node in _walk(file) if isinstance(node, ast.Assert | ast.If) and _only_asserts(node)
+        _span(node) for node in _walk(file, version) if isinstance(node, ast.Assert | ast.If) and _only_asserts(node)
     )
 
 
@@ -146,27 +189,79 @@ def _only_asserts(node: ast.Assert | ast.If) -> bool:
 
 def _complains(node: ast.If) -> bool:
     return not node.orelse and all(
-        isinstance(statement, ast.Raise | ast.Pass)
-        or (
-            isinstance(statement, ast.Expr)
-            and isinstance(statement.value, ast.Call)
-            and _target_name(statement.value.func) in _ONLY_TALK
-        )
-        for statement in node.body
+        isinstance(statement, ast.Raise | ast.Pass | ast.Assert) or _only_talks(statement) for statement in node.body
+    )
+
+
+def _only_talks(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Call)
+        and _target_name(statement.value.func) in _ONLY_TALK
     )
 
 
 def only_asserts(frame: FrameType | None) -> bool:
-    """Is what the frame evaluates part of an ``assert``, or of an ``if`` that only raises or warns?"""
+    """Is what the frame evaluates part of an ``assert``, of a ``print``, or of an ``if`` that only raises or warns?"""
     if frame is None or (span := span_of(frame)) is None:
         return False
-    if span in _assertions(frame.f_code.co_filename):
+    file = frame.f_code.co_filename
+    version = _version(file)
+    if span in _assertions(file, version):
         return True
     start, end = span[:2], span[2:]
-    return any(test[:2] <= start and end <= test[2:] for test in _assertion_spans(frame.f_code.co_filename))
+    return any(test[:2] <= start and end <= test[2:] for test in _assertion_spans(file, version))
 
 
-def _walk(file: str) -> list[ast.AST]:
+Use = Literal["branch", "loop", "index"]
+"""What a Python value decides."""
+
+
+@_of_files
+def _uses(file: str, version: tuple[object, ...]) -> tuple[tuple[Span, Use], ...]:
+    """Spans of the expressions that decide something."""
+    return tuple((_span(expression), use) for node in _walk(file, version) for expression, use in _decisions(node))
+
+
+def _decisions(node: ast.AST) -> Iterator[tuple[ast.expr, Use]]:
+    match node:
+        case ast.If() | ast.IfExp():
+            yield node.test, "branch"
+        case ast.comprehension():
+            for test in node.ifs:
+                yield test, "branch"
+        case ast.While():
+            yield node.test, "loop"
+        case ast.Call(func=ast.Name(id="range")):
+            yield node, "loop"
+        case ast.Subscript():
+            yield node.slice, "index"
+        case _:
+            pass
+
+
+@_of_files
+def _whole_statements(file: str, version: tuple[object, ...]) -> dict[Span, Use]:
+    """The jump on a condition that is a call counts as the statement."""
+    uses: dict[type, Use] = {ast.If: "branch", ast.While: "loop"}
+    return {_span(node): uses[type(node)] for node in _walk(file, version) if isinstance(node, ast.If | ast.While)}
+
+
+def use_of(frame: FrameType | None) -> Use | None:
+    """What the value decides that the frame evaluates, by the innermost expression around it; None if nothing."""
+    if frame is None or (span := span_of(frame)) is None:
+        return None
+    file = frame.f_code.co_filename
+    version = _version(file)
+    around = [(where, use) for where, use in _uses(file, version) if where[:2] <= span[:2] and span[2:] <= where[2:]]
+    if not around:
+        return cast(Use | None, _whole_statements(file, version).get(span))
+    innermost = max(around, key=lambda found: (found[0][:2], [-x for x in found[0][2:]]))
+    return cast(Use, innermost[1])
+
+
+@_of_files
+def _walk(file: str, version: tuple[object, ...]) -> list[ast.AST]:
     try:
         return list(ast.walk(ast.parse("".join(linecache.getlines(file)))))
     except (SyntaxError, ValueError):

@@ -19,6 +19,7 @@ class ModuleState:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
+        self._class = type(module)  # a lazy module is of another one once it has run
         self._attributes = dict(module.__dict__)
         self._tables = {key: dict(held) for key, held in module.__dict__.items() if isinstance(held, dict)}
         self._values = [
@@ -28,6 +29,7 @@ class ModuleState:
         ]
 
     def restore(self) -> None:
+        self._module.__class__ = self._class
         vars(self._module).update(self._attributes)
         for name in set(vars(self._module)) - set(self._attributes):
             del vars(self._module)[name]
@@ -77,6 +79,7 @@ def preserved() -> Iterator[UserState]:
     python_state, numpy_state = random.getstate(), np.random.get_state()
     store = pyro.get_param_store()
     tables = _store_tables(store)
+    notes = [(vars(parameter), dict(vars(parameter))) for parameter in store._params.values()]
     handlers = list(pyro.poutine.runtime._PYRO_STACK)
     pyro.poutine.runtime._PYRO_STACK.clear()
     try:
@@ -85,7 +88,7 @@ def preserved() -> Iterator[UserState]:
     finally:
         state.restore()
         pyro.poutine.runtime._PYRO_STACK[:] = handlers
-        for table, content in tables:
+        for table, content in (*tables, *notes):  # a plate notes on a parameter which part of it was used
             table.clear()
             table.update(content)
         torch.set_rng_state(torch_state)
@@ -105,3 +108,9 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
+
+
+def foreign_states() -> dict[str, Any]:
+    """Where the generators stand that are not torch's, by their name."""
+    state: Any = np.random.get_state(legacy=False)
+    return {"Python": random.getstate(), "NumPy": (state["state"]["key"].tobytes(), state["state"]["pos"])}

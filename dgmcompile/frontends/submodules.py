@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,11 +41,12 @@ class Collapsed:
 def collapse(nodes: Sequence[Node], spans: Sequence[ModuleSpan], hints: dict[str, str], binding: Binding) -> Collapsed:
     """Replace each outermost span that depends on nothing but its arguments and the module's own parameters.
 
-    A module that is called several times is kept whole where every call has the same body; the other
-    calls stay recorded call by call.
+    A module that is called several times, by itself or by another one, is kept whole where every call has
+    the same body; the other calls stay recorded call by call.
     """
     scope = _Scope(nodes, dict(hints), binding)
     modules = dict(binding.modules)
+    known: dict[str, Graph] = {}
     replaced: dict[str, list[Node]] = {}
     end = -1
     for span in sorted(spans, key=lambda s: (s.start, -s.end)):
@@ -54,14 +55,24 @@ def collapse(nodes: Sequence[Node], spans: Sequence[ModuleSpan], hints: dict[str
         inside = scope.inside(span)
         if not inside or (body := _body(scope, inside, span, spans)) is None:
             continue
-        if (known := modules.get(span.path)) is not None and known.body != body:
+        bodies = dict(_bodies(span.path, body))
+        if any(known.get(path, inner) != inner for path, inner in bodies.items()):
             continue
+        known |= bodies
         modules[span.path] = Submodule(span.module, body)
         replaced.update((node.name, []) for node in inside)
         replaced[inside[-1].name] = list(_whole_call(span, inside, scope))
         end = span.end
     kept = [new for node in nodes for new in replaced.get(node.name, [node])]
     return Collapsed(kept, scope.hints, modules)
+
+
+def _bodies(path: str, body: Graph) -> Iterator[tuple[str, Graph]]:
+    """The module's own body and those of the modules that it calls whole, by their paths."""
+    yield path, body
+    for name, inner in body.binding.modules.items():
+        if inner.body is not None:
+            yield from _bodies(f"{path}.{name}", inner.body)
 
 
 class _Scope:
@@ -154,10 +165,12 @@ def _body(scope: _Scope, inside: list[Node], span: ModuleSpan, spans: Sequence[M
         if (node := _own_lifted(by_name[name], span.path, inputs)) is None:
             return None
         lifted[name] = node
-    body = [*inputs.values(), *lifted.values(), *(_relative(node, span.path) for node in inside)]
     inner = [s for s in spans if s is not span and span.start <= s.start and s.end <= span.end]
-    relative = replace(binding, modules=_below(binding.modules, span.path))
-    collapsed = collapse(body, [_relative_span(s, span.path) for s in inner], scope.hints, relative)
+    paths = _Paths.of(span, binding, inner)
+    body = [*inputs.values(), *lifted.values(), *(paths.relative(node) for node in inside)]
+    relative = replace(binding, modules={paths.within(p): m for p, m in binding.modules.items() if paths.has(p)})
+    inner = [replace(s, path=paths.within(s.path)) for s in inner]
+    collapsed = collapse(body, inner, scope.hints, relative)
     names = named(collapsed.nodes, collapsed.hints)
     tensors = {p[len(span.path) + 1 :]: t for p, t in binding.tensors.items() if p.startswith(span.path + ".")}
     return Graph(
@@ -220,15 +233,30 @@ def _own_lifted(node: Node, path: str, inputs: dict[str, Input]) -> Node | None:
     return None
 
 
-def _relative(node: Node, path: str) -> Node:
-    if isinstance(node, Call) and isinstance(node.target, str) and node.target.startswith(f"self.{path}."):
-        return replace(node, target="self." + node.target[len(f"self.{path}.") :])
-    return node
+@dataclass(frozen=True)
+class _Paths:
+    """Paths of the program's modules as one of them sees them, at ``root``.
 
+    ``shared`` are modules that it has in common with others, under whose path the program knows them.
+    """
 
-def _relative_span(span: ModuleSpan, path: str) -> ModuleSpan:
-    return replace(span, path=span.path[len(path) + 1 :] if span.path.startswith(path + ".") else span.path)
+    root: str
+    shared: Mapping[str, str]
 
+    @classmethod
+    def of(cls, span: ModuleSpan, binding: Binding, inner: Sequence[ModuleSpan]) -> _Paths:
+        own = {id(module): name for name, module in span.module.named_modules(remove_duplicate=False) if name}
+        called = {path: held.module for path, held in binding.modules.items()} | {s.path: s.module for s in inner}
+        return cls(span.path, {path: own[id(module)] for path, module in called.items() if id(module) in own})
 
-def _below(modules: Any, path: str) -> dict[str, Submodule]:
-    return {p[len(path) + 1 :]: m for p, m in modules.items() if p.startswith(path + ".")}
+    def has(self, path: str) -> bool:
+        return path.startswith(self.root + ".") or path in self.shared
+
+    def within(self, path: str) -> str:
+        """``path`` as the module sees it; one that is none of its own stays."""
+        return path[len(self.root) + 1 :] if path.startswith(self.root + ".") else self.shared.get(path, path)
+
+    def relative(self, node: Node) -> Node:
+        if isinstance(node, Call) and isinstance(node.target, str) and self.has(node.target.removeprefix("self.")):
+            return replace(node, target="self." + self.within(node.target.removeprefix("self.")))
+        return node

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -46,16 +46,10 @@ METADATA = frozenset(
         "itemsize",
         "nbytes",
         "get_device",
-        "data_ptr",
-        "untyped_storage",
-        "storage",
         "_version",
         "output_nr",
         "__len__",
         "__hash__",
-        "__repr__",
-        "__str__",
-        "__format__",
         "is_signed",
         "is_conj",
         "is_neg",
@@ -71,7 +65,6 @@ METADATA = frozenset(
         "_base",
         "is_shared",
         "__dir__",
-        "__reduce_ex__",
         "result_type",
         "is_tensor",
         "is_storage",
@@ -89,11 +82,18 @@ METADATA = frozenset(
 """Functions whose result tells nothing of a tensor's values."""
 
 
+_BY_FUNCTION: dict[Callable[..., Any], str] = {torch._weight_norm: "torch._weight_norm"}  # type: ignore[reportPrivateImportUsage]
+"""Functions that have no public name, and no public function that does the same."""
+
+_NO_FUNCTIONS = frozenset(["torch.Tensor.set_", "torch.Tensor.resize_", "torch.Tensor.resize_as_"])
+"""Methods that change where a tensor's memory is."""
+
+
 @cache
 def target_name(func: Callable[..., Any]) -> str | None:
     """``torch.exp``, ``torch.Tensor.view``, ``torch.Tensor.mT``; None for what has no public name."""
-    name = resolve_name(func)
-    if name is None:
+    name = _BY_FUNCTION.get(func) or resolve_name(func)
+    if name is None or not name.startswith("torch.") or name in _NO_FUNCTIONS:
         return None
     return name.removesuffix(".__get__").replace("torch.functional.", "torch.")
 
@@ -158,18 +158,78 @@ def unversioned_writes(target: str | None, args: tuple[Any, ...], kwargs: dict[s
     return [tensor for tensor in found if isinstance(tensor, Tensor)]
 
 
-_VALUE_SHAPED = frozenset(
-    ["nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount", "repeat_interleave"]
-)
+_VALUE_SHAPED = frozenset(["nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount"])
 
 
-def value_shaped(target: str, args: tuple[Any, ...]) -> bool:
+def value_shaped(target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Does the shape of the result depend on the values of the arguments?"""
+    match target.rpartition(".")[2]:
+        case "__getitem__":
+            return any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in leaves(args[1:]))
+        case "repeat_interleave" | "split" | "tensor_split" | "interpolate":
+            return bool(_tensors((args[1:], dict(kwargs))))
+        case "one_hot":
+            return (args[1] if len(args) > 1 else kwargs.get("num_classes", -1)) == -1
+        case "where":
+            return len(args) == 1 and not kwargs
+        case last:
+            return last in _VALUE_SHAPED
+
+
+def slice_bounds(target: str, args: tuple[Any, ...]) -> list[Tensor]:
+    """Tensors between the colons of ``x[a:b]``."""
+    if target.rpartition(".")[2] not in ("__getitem__", "__setitem__"):
+        return []
+    parts = args[1] if isinstance(args[1], tuple) else (args[1],)
+    return _tensors([part for part in parts if isinstance(part, slice)])
+
+
+_RANGES = frozenset(["arange", "range"])
+
+
+def whole_numbers(target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Tensors given where the function takes whole numbers only: torch reads their values by itself."""
     last = target.rpartition(".")[2]
-    if last == "__getitem__":
-        return any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in leaves(args[1:]))
-    if last == "repeat_interleave":
-        return any(isinstance(argument, Tensor) for argument in args[1:])
-    if last == "one_hot":
-        return len(args) < 2 or args[1] == -1
-    return last in _VALUE_SHAPED or (last == "where" and len(args) == 1)
+    if last in _RANGES:
+        return _tensors((args, dict(kwargs)))
+    kinds = _kinds(last.strip("_"))
+    found = [t for i, arg in enumerate(args) if _is_whole(kinds, i) for t in _tensors(arg)]
+    return found + [t for name, arg in kwargs.items() if _is_whole(kinds, name) for t in _tensors(arg)]
+
+
+def _is_whole(kinds: tuple[dict[int | str, str], ...], place: int | str) -> bool:
+    """In every overload that has the place; ``x.view(2, k)`` has more places than its schema."""
+    found = [kind.get(place, kind[-1] if isinstance(place, int) else "") for kind in kinds]
+    return bool(found) and all(kind in ("int", "int?", "int[]", "int[]?") for kind in found if kind) and any(found)
+
+
+@cache
+def _kinds(name: str) -> tuple[dict[int | str, str], ...]:
+    """For each overload the types of its places: by position, by name, and at -1 of those beyond the last."""
+    packet = getattr(torch.ops.aten, name, None) if name.isidentifier() else None
+    found: list[dict[int | str, str]] = []
+    for overload in packet.overloads() if packet is not None else ():
+        arguments = getattr(packet, overload)._schema.arguments
+        if any(argument.is_out for argument in arguments):
+            continue
+        placed = [a for a in arguments if not a.kwarg_only]
+        types = {a.name: _kind(a) for a in arguments}
+        last = _kind(placed[-1]) if placed else ""
+        found.append({**types, **{i: types[a.name] for i, a in enumerate(placed)}, -1: last if "[]" in last else ""})
+    return tuple(found)
+
+
+def _kind(argument: Any) -> str:
+    text = str(argument.type)
+    inner = text.removeprefix("Optional[").removesuffix("]") if text.startswith("Optional[") else text
+    return {"int": "int", "SymInt": "int", "List[int]": "int[]", "List[SymInt]": "int[]"}.get(inner, inner)
+
+
+def _tensors(arg: Any) -> list[Tensor]:
+    return [leaf for leaf in leaves(arg) if isinstance(leaf, Tensor)]
+
+
+SIZE_READS = frozenset(["shape", "size", "numel", "nelement", "len", "stride", "nbytes"])
+"""Of a tensor that is as long as some values say, these are reads of the values; so is taking it apart."""
+
+TAKEN_APART = frozenset(["unbind", "split", "chunk", "tensor_split", "hsplit", "vsplit", "dsplit"])

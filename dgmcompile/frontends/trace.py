@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,22 +15,22 @@ from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.frontends import refusals
 from dgmcompile.frontends.arguments import Arguments, Path, SizeClass
 from dgmcompile.frontends.distributions import ConstructorCalls
-from dgmcompile.frontends.merge import Difference, Sizes, Unsolved, Variation, compare, live, renamed, solve
-from dgmcompile.frontends.modules import ModulePaths, is_standard
+from dgmcompile.frontends.merge import Difference, Numbers, Run, changes, compared, live, renamed
+from dgmcompile.frontends.modules import ModulePaths, is_standard, name_of
 from dgmcompile.frontends.naming import named
-from dgmcompile.frontends.polynomials import grid
-from dgmcompile.frontends.pyro import SiteRecorder, with_roles
-from dgmcompile.frontends.record import Recorder
+from dgmcompile.frontends.pyro import SiteRecorder, hidden_draws, repeated_sites, with_roles
+from dgmcompile.frontends.record import KeptValues, Recorder
 from dgmcompile.frontends.recording import Recording
-from dgmcompile.frontends.source import is_library
-from dgmcompile.frontends.state import UserState, preserved, seed_everything
+from dgmcompile.frontends.sizes import SizeFinder, size_name
+from dgmcompile.frontends.source import forget_changed_files, is_library
+from dgmcompile.frontends.state import UserState, foreign_states, preserved, seed_everything
 from dgmcompile.frontends.submodules import collapse
 from dgmcompile.ir.binding import Binding, Submodule
 from dgmcompile.ir.graph import Call, Graph, Guard, Input, Node, Parameter, Ref, map_names, names_in, refs_in
 from dgmcompile.ir.size import Size
 
-_DENSE = 2
-"""So many sizes at once may enter a polynomial that is no simple one."""
+_MORE = 6
+"""Recordings more of a program that draws from generators other than torch's, which may decide a branch."""
 
 
 def trace(
@@ -55,25 +55,11 @@ def trace(
         `CompileError` with every problem that was found.
     """
     arguments = Arguments(model, model_args, model_kwargs or {})
+    forget_changed_files()
     with preserved() as state:
         program = _Program(model, arguments, state, eval_mode)
         graph = program.graph(targets)
-    return graph.evolve(name=name or _name_of(model))
-
-
-def _name_of(model: Any) -> str:
-    if isinstance(model, nn.Module):
-        return type(model).__name__
-    owner = getattr(model, "__self__", None)
-    return type(owner).__name__ if isinstance(owner, nn.Module) else getattr(model, "__name__", type(model).__name__)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """One recording, cut down to what is alive."""
-
-    recording: Recording
-    nodes: list[Node]
+    return graph.evolve(name=name or name_of(model))
 
 
 class _Program:
@@ -92,21 +78,28 @@ class _Program:
             for module in self._paths.modules():
                 module.eval()
         self._device = _device(arguments, self._paths)
+        self._kept: KeptValues = {}
 
     def graph(self, targets: Any) -> Graph:
-        self._record({}, seed=0)  # parameters and lazy modules are initialised by the first run
+        first = self._record({}, seed=0, first=True)  # parameters and lazy modules are initialised by the first run
         base = self._record({}, seed=1)
+        _refuse(base, lambda code: code != "kept-value")
+        _refuse_other_sites(first, base)
         _refuse(base)
-        with _other_weights(base):
-            again = self._record({}, seed=2, shuffle=True)
-        _refuse_difference(_compared(base, again), base)
-        nodes, sizes, guards = self._with_sizes(base)
-        graph = self._built(base.recording, with_roles(nodes, targets), sizes, guards)
-        observed = any(node.site is not None and node.site.role == "target" for node in nodes)
+        _refuse(first, lambda code: code == "unrecorded-tensor")
+        for seed in range(2, 3 + (_MORE if base.recording.generators else 0)):
+            with _other_weights(base):
+                again = self._record({}, seed, shuffle=True)
+            _refuse_fresh(base, again)
+            _refuse_difference(compared(base, again), base, again)
+        sized = SizeFinder(base, self._arguments.size_classes(), lambda sizes: self._record(sizes, seed=1)).found()
+        guards = [Guard(path, None, value, "it is a plain Python value") for path, value in self._fixed().items()]
+        graph = self._built(base.recording, with_roles(sized.nodes, targets), sized.classes, guards + sized.guards)
+        observed = any(node.site is not None and node.site.role == "target" for node in sized.nodes)
         chosen = [] if observed or targets is not None else [refusals.chosen_targets(graph.targets)]
         return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base), *chosen))
 
-    def _mode_warnings(self, base: _Run) -> list[Diagnostic]:
+    def _mode_warnings(self, base: Run) -> list[Diagnostic]:
         """What the program would do with its modules in the other mode, if that is something else."""
         modules = self._paths.modules()
         if not modules:
@@ -121,24 +114,26 @@ class _Program:
         finally:
             for module, training in modes:
                 module.training = training
-        found = _compared(base, other)
+        found = compared(base, other)
         if isinstance(found, dict) and not found:
             return []
         node = base.nodes[min(index for index, _ in found)] if isinstance(found, dict) else found.node
         mode = "train" if modes[0][1] else "eval"
         return [refusals.frozen_mode(mode, node.location if node else None)]
 
-    def _record(self, sizes: Mapping[SizeClass, int], seed: int, shuffle: bool = False) -> _Run:
+    def _record(self, sizes: Mapping[SizeClass, int], seed: int, shuffle: bool = False, first: bool = False) -> Run:
         args, kwargs, leaves = self._arguments.varied(sizes, shuffle)
         self._paths.begin_recording()
-        recorder = Recorder(self._paths, self._device, self._state.remember_tensor)
+        recorder = Recorder(self._paths, self._device, self._state.remember_tensor, self._kept)
         for path, leaf in leaves.items():
             if isinstance(leaf, Tensor):
                 _add_input(recorder, path, leaf)
         calls = ConstructorCalls(recorder)
         seed_everything(seed)
+        generators = foreign_states()
         try:
-            with calls.watched(), SiteRecorder(recorder, calls), recorder.recording_modules(), recorder:
+            sites, unseen = SiteRecorder(recorder, calls), recorder.unseen_calls() if first else nullcontext()
+            with calls.watched(), sites, hidden_draws(sites.hidden), recorder.recording_modules(), unseen, recorder:
                 self._model(*args, **kwargs)
         except CompileError:
             raise
@@ -146,73 +141,16 @@ class _Program:
             if recorder.recording.errors:  # what was refused before is why it raises now
                 raise CompileError(*recorder.recording.errors) from error
             raise _program_raised(error) from error
+        recorder.judge_watched()
+        if first:
+            self._kept = recorder.random_values()
         self._state.remember(self._paths.modules())
-        return _Run(recorder.recording, live(recorder.recording))
-
-    # -- sizes ------------------------------------------------------------------------------------------------
-
-    def _with_sizes(self, base: _Run) -> tuple[list[Node], list[SizeClass], list[Guard]]:
-        """Nodes with symbolic sizes, the classes that these are made of, and guards for the others."""
-        dynamic: dict[SizeClass, Sizes] = {}
-        guards = [Guard(path, None, value, "it is a plain Python value") for path, value in self._fixed().items()]
-        for size_class in self._arguments.size_classes():
-            found = self._varied(base, {size_class: size_class.size + 1})
-            if isinstance(found, str):
-                guards += [Guard(path, dim, size_class.size, found) for path, dim in size_class.members]
-            elif found:
-                dynamic[size_class] = found
-        while dynamic:
-            classes = list(dynamic)
-            solved = self._solved(base, classes, dynamic)
-            if not isinstance(solved, str):
-                return solved, classes, guards
-            fixed = classes[-1]
-            del dynamic[fixed]
-            guards += [Guard(path, dim, fixed.size, solved) for path, dim in fixed.members]
-        return base.nodes, [], guards
+        after = foreign_states()
+        recorder.recording.generators = tuple(name for name in after if after[name] != generators[name])
+        return Run(recorder.recording, live(recorder.recording))
 
     def _fixed(self) -> dict[Path, Any]:
         return {p: v for p, v in self._arguments.literals.items() if isinstance(v, bool | int | float | str | None)}
-
-    def _varied(self, base: _Run, sizes: Mapping[SizeClass, int]) -> Sizes | str:
-        """What differs at other sizes, or why the program cannot be followed there."""
-        try:
-            run = self._record(sizes, seed=1)
-        except CompileError as error:
-            return f"the program fails at another size: {error.diagnostics[0].message}"
-        if run.recording.errors:
-            return "the program is refused at another size"
-        found = _compared(base, run)
-        if isinstance(found, Difference):
-            place = f" ({found.node.location})" if found.node and found.node.location else ""
-            what = "a number in the program" if found.is_number else "the program's structure"
-            return f"{what} depends on it{place}"
-        return found
-
-    def _solved(self, base: _Run, classes: list[SizeClass], dynamic: dict[SizeClass, Sizes]) -> list[Node] | str:
-        sizes = tuple(c.size for c in classes)
-        seen = [Variation(tuple(c.size + (c is varied) for c in classes), found) for varied, found in dynamic.items()]
-        if isinstance(problem := self._extend(seen, base, classes, [tuple(2 * size + 3 for size in sizes)]), str):
-            return problem
-        names = [_size_name(c) for c in classes]
-        solved = solve(base.nodes, sizes, seen, names)
-        if isinstance(solved, Unsolved) and 0 < len(solved.classes) <= _DENSE:
-            if isinstance(problem := self._extend(seen, base, classes, grid(sizes, solved.classes)), str):
-                return problem
-            solved = solve(base.nodes, sizes, seen, names, solved.classes)
-        if isinstance(solved, Unsolved):
-            return f"a number in the program depends on it in no simple way ({solved.node.location})"
-        return solved
-
-    def _extend(
-        self, seen: list[Variation], base: _Run, classes: list[SizeClass], settings: list[tuple[int, ...]]
-    ) -> str | None:
-        for setting in settings:
-            found = self._varied(base, dict(zip(classes, setting, strict=True)))
-            if isinstance(found, str):
-                return found
-            seen.append(Variation(setting, found))
-        return None
 
     # -- the graph --------------------------------------------------------------------------------------------
 
@@ -235,8 +173,19 @@ class _Program:
             _needed(renamed(collapsed.nodes, names.__getitem__)),
             arguments=self._arguments.arguments(classes),
             guards=tuple(guards),
-            binding=Binding(tensors, {p: m for p, m in collapsed.modules.items() if p in used}),
+            binding=Binding(
+                tensors,
+                {p: m for p, m in collapsed.modules.items() if p in used},
+                {p: replace(c, value=names.get(c.value or "")) for p, c in recording.constrained.items()},
+                _data(recording, inputs),
+            ),
         )
+
+
+def _data(recording: Recording, inputs: Mapping[Path, Input]) -> dict[str, Path]:
+    """Which argument each site observes, where it is an argument as it was given."""
+    paths = {node.name: path for path, node in inputs.items()}
+    return {site: paths[name] for site, name in recording.observed.items() if name in paths}
 
 
 def _equalities(classes: Sequence[SizeClass], nodes: Sequence[Node]) -> list[Guard]:
@@ -245,9 +194,9 @@ def _equalities(classes: Sequence[SizeClass], nodes: Sequence[Node]) -> list[Gua
     read = {name for node in nodes for name in refs_in(node.arguments)}
     inputs = {node.path for node in nodes if isinstance(node, Input) and (node.shape is None or node.name in read)}
     return [
-        Guard(path, dim, Size.symbol(_size_name(size_class)), "they were of one length when it was recorded")
+        Guard(path, dim, Size.symbol(size_name(size_class)), "they were of one length when it was recorded")
         for size_class in classes
-        if _size_name(size_class) in sized
+        if size_name(size_class) in sized
         for path, dim in size_class.members
         if (path, dim) != size_class.first and (path in inputs or dim is None)
     ]
@@ -265,14 +214,9 @@ def _add_input(recorder: Recorder, path: Path, leaf: Tensor) -> None:
     recorder.recording.origin[node.name] = f"input {'.'.join(map(str, path))!r}"
 
 
-def _size_name(size_class: SizeClass) -> str:
-    path, dim = size_class.first
-    return "size:" + ".".join(map(str, path)) + ("" if dim is None else f":{dim}")
-
-
 def _size_node(size_class: SizeClass, inputs: Mapping[Path, Input], hints: dict[str, str]) -> Node:
     path, dim = size_class.first
-    name = _size_name(size_class)
+    name = size_name(size_class)
     if dim is None:
         return Input(name=name, path=path)
     hints[name] = "batch" if dim == 0 else f"{'_'.join(map(str, path))}_size_{dim}"
@@ -294,11 +238,13 @@ def _device(arguments: Arguments, paths: ModulePaths) -> torch.device:
     return torch.get_default_device()
 
 
-def _refuse(run: _Run) -> None:
+def _refuse(run: Run, counts: Callable[[str], bool] = lambda code: True) -> None:
+    """What is wrong with the run, of the codes that count."""
     kept = [run.recording.poison[n.name] for n in run.nodes if n.name in run.recording.poison]
     read = [n.path for n in run.nodes if isinstance(n, Parameter)]
     kept += [run.recording.state_writes[path] for path in read if path in run.recording.state_writes]
-    if problems := [*run.recording.errors, *kept]:
+    problems = [*run.recording.errors, *kept, *repeated_sites(run.nodes)]
+    if problems := [problem for problem in problems if counts(problem.code)]:
         raise CompileError(*dict.fromkeys(problems))
     if not any(node.site is not None for node in run.nodes):
         raise CompileError(
@@ -311,7 +257,7 @@ def _refuse(run: _Run) -> None:
 
 
 @contextmanager
-def _other_weights(run: _Run) -> Iterator[None]:
+def _other_weights(run: Run) -> Iterator[None]:
     """Other values in every trainable parameter; autograd does not notice (see `Tensor.data`)."""
     read = [run.recording.tensors[n.path] for n in run.nodes if isinstance(n, Parameter) and n.trainable]
     held = [(tensor, tensor.detach().clone()) for tensor in read if tensor.is_floating_point()]
@@ -324,37 +270,63 @@ def _other_weights(run: _Run) -> Iterator[None]:
             tensor.data.copy_(value)
 
 
-def _compared(base: _Run, other: _Run) -> Sizes | Difference:
-    """As `compare`; a tensor that the program does not own and that is another one counts as a difference."""
-    found = compare(base.nodes, other.nodes)
-    if isinstance(found, Difference):
-        return found
-    for node, again in zip(base.nodes, other.nodes, strict=True):
-        if isinstance(node, Parameter) and isinstance(again, Parameter) and not node.trainable:
-            one, two = base.recording.tensors[node.path], other.recording.tensors[again.path]
-            if one is not two and not _equal(one, two):
-                return Difference(node, "a tensor has other values")
-    return found
-
-
-def _equal(one: Tensor, two: Tensor) -> bool:
-    return one.shape == two.shape and bool(((one == two) | ((one != one) & (two != two))).all())
-
-
-def _refuse_difference(found: Sizes | Difference, base: _Run) -> None:
-    if isinstance(found, dict) and not found:
+def _refuse_other_sites(first: Run, second: Run) -> None:
+    """Another call of the program has to draw the same sites."""
+    before, after = (
+        {n.site.name: n for n in run.nodes if n.site is not None and n.name not in run.recording.hidden}
+        for run in (first, second)
+    )
+    if before.keys() == after.keys():
         return
-    node = base.nodes[min(index for index, _ in found)] if isinstance(found, dict) else found.node
-    detail = "" if isinstance(found, dict) else f": {found.found}"
+    name = next(name for name in (*after, *before) if (name in before) != (name in after))
+    node = after.get(name) or before[name]
     raise CompileError(
         Diagnostic(
-            code="unstable-recording",
-            message=f"run again with other random values and inputs, the program does something else here{detail}",
-            location=node.location if node else None,
-            notes=("a value left torch (NumPy, Python state, another generator) and came back as a constant",),
-            help="keep random and input values in tensors, and the model free of state that changes from call to call",
+            code="unstable-sites",
+            message=f"run again with other random values, the program {'has' if name in after else 'lacks'} "
+            f"site {name!r}",
+            location=node.location,
+            notes=_generators_drawn(second),
+            help="draw the same sites at every call: as many as may be needed, and a mask for those that count",
         )
     )
+
+
+def _refuse_fresh(base: Run, again: Run) -> None:
+    """Every call has to read the same parameters."""
+    for one, two in zip(base.nodes, again.nodes, strict=False):
+        ours, theirs = _parameters_read(one, base), _parameters_read(two, again)
+        if len(ours) == len(theirs):
+            for (path, parameter), (_, other) in zip(ours, theirs, strict=True):
+                if parameter is not other:
+                    readers = (node for node in base.nodes if one.name in node.inputs)
+                    places = (node.location for node in (one, *readers) if node.location is not None)
+                    raise CompileError(refusals.fresh_parameter(path, next(places, None)))
+
+
+def _parameters_read(node: Node, run: Run) -> list[tuple[str, Tensor]]:
+    """The trainable ones that a node is, or whose submodule it calls."""
+    if isinstance(node, Parameter):
+        return [(node.path, run.recording.tensors[node.path])] if node.trainable else []
+    path = node.target_name.removeprefix("self.") if isinstance(node, Call) else ""
+    module = run.recording.modules.get(path)
+    return [] if module is None else [(f"{path}.{name}", p) for name, p in module.named_parameters()]
+
+
+def _refuse_difference(found: Numbers | Difference, base: Run, again: Run) -> None:
+    if isinstance(found, dict) and not found:
+        return
+    _refuse_other_sites(base, again)
+    node = base.nodes[min(index for index, _ in found)] if isinstance(found, dict) else found.node
+    detail = changes(base, found) if isinstance(found, dict) else found.found
+    location = node.location if node else None
+    if base.recording.generators:
+        raise CompileError(refusals.foreign_random(base.recording.generators, detail, location))
+    raise CompileError(refusals.unstable(detail, location))
+
+
+def _generators_drawn(run: Run) -> tuple[str, ...]:
+    return tuple(f"random numbers of {name} were drawn" for name in run.recording.generators)
 
 
 def _program_raised(error: BaseException) -> CompileError:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Geometry = tuple[int, tuple[int, ...], tuple[int, ...], torch.dtype, bool]
 """Offset, shape, strides, dtype, and whether gradients pass."""
@@ -19,7 +25,12 @@ def geometry(tensor: Tensor) -> Geometry:
 
 def carries_gradient(tensor: Tensor) -> bool:
     """Do gradients pass through it? A view that was taken under ``no_grad`` only says so."""
-    return tensor.requires_grad and (tensor.grad_fn is not None or not tensor._is_view())
+    if not tensor._is_view():
+        return tensor.requires_grad
+    try:
+        return tensor.requires_grad and tensor.grad_fn is not None
+    except RuntimeError:  # it was written under no_grad as well
+        return False
 
 
 @dataclass
@@ -72,6 +83,17 @@ class _Storage:
         return written.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
 
+def _unseen(method: Callable[Concatenate[Values, P], R]) -> Callable[Concatenate[Values, P], R]:
+    """What it asks a tensor is no call of the program's."""
+
+    @functools.wraps(method)
+    def asked(self: Values, *args: P.args, **kwargs: P.kwargs) -> R:
+        with torch._C.DisableTorchFunction():
+            return method(self, *args, **kwargs)
+
+    return asked
+
+
 class Values:
     """The nodes of all tensors met so far, through views and writes."""
 
@@ -85,6 +107,7 @@ class Values:
             self._storages[key] = _Storage(tensor)
         return self._storages[key]
 
+    @_unseen
     def bind(self, tensor: Tensor, name: str) -> None:
         """``tensor`` is the value of node ``name`` from now on."""
         storage = self._storage(tensor)
@@ -96,17 +119,24 @@ class Values:
         if storage.root is not None and storage.root.tensor is tensor:
             storage.root = alias
 
+    @_unseen
     def find(self, tensor: Tensor) -> Alias | None:
         """The alias of this very tensor, or of another one that shows the same memory."""
         if (alias := self._by_id.get(id(tensor))) is not None:
             return alias
         return self.same_memory(tensor)
 
+    def aliases(self) -> list[Alias]:
+        """Every tensor met so far, with the node of its value."""
+        return list(self._by_id.values())
+
+    @_unseen
     def holds(self, tensor: Tensor) -> bool:
         """Is the value of this very tensor known?"""
         alias = self._by_id.get(id(tensor))
         return alias is not None and self.is_current(alias)
 
+    @_unseen
     def same_memory(self, tensor: Tensor) -> Alias | None:
         """A current alias of exactly the same memory."""
         storage = self._storages.get(tensor.untyped_storage()._cdata)
@@ -114,10 +144,12 @@ class Values:
             return None
         return alias if storage.is_current(alias) else None
 
+    @_unseen
     def is_current(self, alias: Alias) -> bool:
         """Has no write through another view changed it since it was bound?"""
         return self._storage(alias.tensor).is_current(alias)
 
+    @_unseen
     def source_of_view(self, whole: Tensor, view: Tensor) -> str | None:
         """The earliest value of ``whole`` that already holds all that ``view`` shows of it."""
         alias = self._by_id.get(id(whole))
@@ -126,14 +158,12 @@ class Values:
         written = self._storage(view).last_write(view)
         return next((name for stamp, name in alias.versions if stamp >= written), None)
 
-    def is_shared(self, tensor: Tensor) -> bool:
-        """Do other tensors show memory of the same storage?"""
-        return any(alias.tensor is not tensor for alias in self._storage(tensor).aliases.values())
-
+    @_unseen
     def root(self, tensor: Tensor) -> Alias | None:
         """The tensor that shows the whole storage in order; writes through views are collected on it."""
         return self._storage(tensor).root
 
+    @_unseen
     def write(self, tensor: Tensor, name: str, root_name: str | None) -> None:
         """``tensor`` was overwritten by the value of ``name``; its root's value is now ``root_name``."""
         storage = self._storage(tensor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -25,8 +25,26 @@ class Submodule:
 
 
 @dataclass(frozen=True, slots=True)
+class Constrained:
+    """How the program reads a parameter of Pyro's: pushed into the support of ``constraint`` (of torch's kind).
+
+    ``name`` is its name in the parameter store; ``value`` is the node of the traced graph that this gives, or None.
+    """
+
+    constraint: Any
+    name: str
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Binding:
-    """``tensors``: parameter or buffer path -> the user's tensor; ``modules``: path -> submodule."""
+    """``tensors``: parameter or buffer path -> the user's tensor; ``modules``: path -> submodule.
+
+    ``constrained``: parameter path -> its constraint, where ``pyro.param`` read it; ``data``: site -> path (as in
+    `Input`) of the argument that the program observes there.
+    """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     modules: Mapping[str, Submodule] = field(default_factory=dict[str, Submodule])
+    constrained: Mapping[str, Constrained] = field(default_factory=dict[str, Constrained])
+    data: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict[str, tuple[str | int, ...]])

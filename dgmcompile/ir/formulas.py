@@ -33,11 +33,22 @@ def read_view(x: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset:
     return torch.as_strided(x.contiguous(), size, stride, offset)
 
 
+def with_gradient_of(source: Tensor, value: Tensor) -> Tensor:
+    """``value``, through which the gradient of ``source`` passes: after a write that autograd does not see."""
+    return value.detach() + torch.nan_to_num(source - source.detach())
+
+
 def subsampling_scale(full_size: int, size: int, factor: float = 1.0) -> float:
     """By how much each of ``size`` drawn out of ``full_size`` counts, times what else the site is scaled by."""
     return factor * full_size / size
 
 
+def quotient(number: float, above: int, below: int) -> float:
+    """``number * above / below``, where a number of the program follows a size."""
+    return number * above / below
+
+
 SETITEM, COPIED, WRITE_VIEW, READ_VIEW = (Formula.of(f) for f in (setitem, copied, write_view, read_view))
-SUBSAMPLING_SCALE = Formula.of(subsampling_scale)
-FORMULAS = {formula.name: formula for formula in (SETITEM, COPIED, WRITE_VIEW, READ_VIEW, SUBSAMPLING_SCALE)}
+WITH_GRADIENT_OF, SUBSAMPLING_SCALE, QUOTIENT = map(Formula.of, (with_gradient_of, subsampling_scale, quotient))
+_ALL = (SETITEM, COPIED, WRITE_VIEW, READ_VIEW, WITH_GRADIENT_OF, SUBSAMPLING_SCALE, QUOTIENT)
+FORMULAS = {formula.name: formula for formula in _ALL}

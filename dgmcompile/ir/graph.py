@@ -22,8 +22,8 @@ Role = Literal["latent", "target", "deterministic"]
 Dim = int | Size
 Shape = tuple[Dim, ...]
 Arg = Any
-"""A literal (None, bool, number, str, dtype, slice, ...), a `Ref`, a `Size`, or a tuple, list or
-dict of these. `map_arg` is the one place that walks it."""
+"""A literal (None, bool, number, str, dtype, slice, ...), a `Ref`, a `Size`, or a tuple, list, dict or
+`Law` of these. `map_arg` is the one place that walks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Call(Node):
 
     ``target`` is a torch function by its public name (``torch.exp``, ``torch.Tensor.view``), a
     submodule (``self.decoder``), a `Formula`, or one of ``size`` (one dimension of a tensor),
-    ``getitem`` (an element of a tuple or tensor) and ``identity``.
+    ``getitem`` (an element of a tuple or tensor), ``identity`` and ``probe`` (see `TransformStep`).
     """
 
     target: str | Formula
@@ -161,19 +161,63 @@ class Call(Node):
 
 @dataclass(frozen=True, slots=True)
 class TransformStep:
-    """One ``torch.distributions.transforms`` step of a transformed distribution, by class name."""
+    """One step of a transformed distribution, by class name; ``params`` are its constructor's.
+
+    A step that no formula is known for (a flow with networks of its own, a user's class) was recorded on
+    values that stand in for others, its probes. ``params`` are then ``x`` and ``y``, the probes of its
+    domain and codomain, ``forward``, the node to which it maps ``x``, ``inverse`` of ``y`` and ``log_det``,
+    the logarithm of the Jacobian there (where it has them), and the event dims of both sides;
+    `dgmcompile.ir.probes.applied` puts values in the place of probes.
+    """
 
     name: str
     params: Mapping[str, Arg] = field(default_factory=dict[str, Arg])
+
+    @property
+    def is_recorded(self) -> bool:
+        return "forward" in self.params
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Law:
+    """A distribution that is a parameter of another one, as a mixture's component is.
+
+    Fields are those of `Sample`; ``shape`` is its own, batch shape then event shape.
+    """
+
+    family: str
+    params: Mapping[str, Arg]
+    event_dim: int = 0
+    transforms: tuple[TransformStep, ...] = ()
+    shape: Shape = ()
+
+    @property
+    def batch_shape(self) -> Shape:
+        return self.shape[: len(self.shape) - self.event_dim]
+
+    def map_leaves(self, leaf: Callable[[Any], Any]) -> Law:
+        """The same distribution with ``leaf`` applied (see `map_arg`) to everything in it."""
+        return replace(
+            self,
+            params=map_arg(dict(self.params), leaf),
+            transforms=_map_steps(self.transforms, leaf),
+            shape=map_arg(self.shape, leaf),
+        )
+
+
+def _map_steps(steps: tuple[TransformStep, ...], leaf: Callable[[Any], Any]) -> tuple[TransformStep, ...]:
+    return tuple(TransformStep(step.name, map_arg(dict(step.params), leaf)) for step in steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample(Node):
     """A random variable: a draw from ``family(**params)`` pushed through ``transforms``.
 
-    ``params`` are the user's own arguments, by name. ``shape`` is batch shape then event shape;
-    ``event_dim`` counts the event dims, ``Independent`` and transforms included. ``mask`` and
-    ``scale`` multiply the log-probability. ``kept`` is the user's choice to leave it random.
+    ``params`` are the user's own arguments, by name; a distribution among them is a `Law`. ``shape`` is
+    batch shape then event shape; ``event_dim`` counts the event dims, ``Independent`` and transforms
+    included. ``mask`` and ``scale`` multiply the log-probability; ``mask_event_dim`` of the event dims, the
+    leftmost, stand outside the mask, which is applied before they are summed. ``kept`` is the user's choice to leave
+    it random, ``options`` are other choices for this site.
     """
 
     family: str
@@ -181,23 +225,42 @@ class Sample(Node):
     event_dim: int = 0
     transforms: tuple[TransformStep, ...] = ()
     mask: Arg = None
+    mask_event_dim: int = 0
     scale: Arg = None
     kept: bool = False
+    options: Mapping[str, Arg] = field(default_factory=dict[str, Arg])
 
     @property
     def arguments(self) -> Arg:
         return (dict(self.params), [dict(t.params) for t in self.transforms], self.mask, self.scale, self.shape)
 
     @property
+    def law(self) -> Law:
+        """The distribution alone, of the site's shape."""
+        return Law(
+            family=self.family,
+            params=self.params,
+            event_dim=self.event_dim,
+            transforms=self.transforms,
+            shape=self.shape or (),
+        )
+
+    @property
     def batch_shape(self) -> Shape:
         assert self.shape is not None
         return self.shape[: len(self.shape) - self.event_dim]
+
+    @property
+    def masked_shape(self) -> Shape:
+        """Shape of what the mask is applied to: the batch, and the event dims that stand outside the mask."""
+        assert self.shape is not None
+        return self.shape[: len(self.shape) - self.event_dim + self.mask_event_dim]
 
     def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
         return replace(
             self._map_type(leaf),
             params=map_arg(dict(self.params), leaf),
-            transforms=tuple(TransformStep(t.name, map_arg(dict(t.params), leaf)) for t in self.transforms),
+            transforms=_map_steps(self.transforms, leaf),
             mask=map_arg(self.mask, leaf),
             scale=map_arg(self.scale, leaf),
         )
@@ -227,13 +290,25 @@ class Argument:
 class Guard:
     """What was taken as fixed: the compiled form refuses arguments for which it does not hold.
 
-    ``path`` is as in `Input`; ``dim`` is a dimension of that tensor, or None for the value itself.
+    ``path`` is as in `Input`; ``dim`` is a dimension of that tensor, or None for the value itself. Where a slice is
+    expected, as ``slice(2, None)``, the size lies in that range, whose end is exclusive.
     """
 
     path: tuple[str | int, ...]
     dim: int | None
     expected: Arg
     reason: str
+
+    def allows(self, value: Arg) -> bool:
+        """Does it hold of this size, or value? Of two lengths that have to agree, yes: one alone tells nothing."""
+        expected = self.expected
+        if isinstance(expected, Size):
+            return True
+        if isinstance(expected, slice):
+            allowed = cast("slice[int | None, int | None, None]", expected)
+            low, high = allowed.start, allowed.stop
+            return isinstance(value, int) and (low is None or low <= value) and (high is None or value < high)
+        return bool(value == expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,11 +515,11 @@ def is_size(node: Node) -> bool:
     return node.shape is None and (isinstance(node, Input) or (isinstance(node, Call) and node.target == "size"))
 
 
-_CONTAINERS = (tuple, list, dict, slice)
+_CONTAINERS = (tuple, list, dict, slice, Law)
 
 
 def map_arg(arg: Arg, leaf: Callable[[Any], Any]) -> Arg:
-    """``arg`` with ``leaf`` applied to everything that is no tuple, list, dict or slice."""
+    """``arg`` with ``leaf`` applied to everything that is no tuple, list, dict, slice or `Law`."""
     if not isinstance(arg, _CONTAINERS):
         return leaf(arg)
     match arg:
@@ -457,6 +532,8 @@ def map_arg(arg: Arg, leaf: Callable[[Any], Any]) -> Arg:
         case slice():
             cut = cast("slice[Arg, Arg, Arg]", arg)
             return slice(map_arg(cut.start, leaf), map_arg(cut.stop, leaf), map_arg(cut.step, leaf))
+        case Law():
+            return arg.map_leaves(leaf)
 
 
 def leaves(arg: Arg) -> list[Any]:

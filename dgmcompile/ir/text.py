@@ -43,6 +43,7 @@ from dgmcompile.ir.graph import (
     Graph,
     Guard,
     Input,
+    Law,
     Node,
     Noise,
     Parameter,
@@ -58,10 +59,10 @@ from dgmcompile.ir.graph import (
 )
 from dgmcompile.ir.size import Size, add, multiply
 
-_PLAIN_TARGETS = ("size", "getitem", "identity")
+_PLAIN_TARGETS = ("size", "getitem", "identity", "probe")
 _PLAIN_ROOTS = ("torch", "self")
 _NODE_HEADS = ("input", "param", "constant", "sample", "noise")
-_RESERVED = frozenset((*_PLAIN_TARGETS, *_PLAIN_ROOTS, *_NODE_HEADS, "call", "formula", "graph", "guard"))
+_RESERVED = frozenset((*_PLAIN_TARGETS, *_PLAIN_ROOTS, *_NODE_HEADS, "call", "formula", "graph", "guard", "law"))
 _TORCH_LITERALS = (torch.dtype, torch.memory_format, torch.layout)
 _ROLES: dict[str, Role] = {"latent": "latent", "target": "target", "deterministic": "deterministic"}
 
@@ -171,6 +172,8 @@ class _Writer:
             case slice():
                 cut = cast("slice[Arg, Arg, Arg]", arg)
                 return f"slice({self.value(cut.start)}, {self.value(cut.stop)}, {self.value(cut.step)})"
+            case Law():
+                return self._law(arg)
             case DeviceOf():
                 return "device()"
             case torch.device():
@@ -219,18 +222,26 @@ class _Writer:
             case _:
                 raise InternalError(f"{type(node).__name__} has no text form")
 
+    def _law(self, law: Law) -> str:
+        return self.call(f"law{_member(law.family)}", law.shape, law.params) + "".join(self._pushed(law))
+
+    def _pushed(self, law: Law | Sample) -> Iterator[str]:
+        for step in law.transforms:
+            yield self.call(f".transform{_member(step.name)}", (), step.params)
+        if law.event_dim:
+            yield self.call(".event", (law.event_dim,))
+
     def _sample(self, node: Sample) -> Iterator[str]:
         yield self.call(f"sample{_member(node.family)}", (), node.params)
-        for step in node.transforms:
-            yield self.call(f".transform{_member(step.name)}", (), step.params)
-        if node.event_dim:
-            yield self.call(".event", (node.event_dim,))
+        yield from self._pushed(node)
         if node.mask is not None:
-            yield self.call(".mask", (node.mask,))
+            yield self.call(".mask", (node.mask, node.mask_event_dim) if node.mask_event_dim else (node.mask,))
         if node.scale is not None:
             yield self.call(".scale", (node.scale,))
         if node.kept:
             yield self.call(".keep")
+        if node.options:
+            yield self.call(".options", (), node.options)
 
     def _site(self, node: Node) -> str:
         if (site := node.site) is None:
@@ -344,6 +355,9 @@ def _refuse_at(at: ast.AST, message: str) -> NoReturn:
     _refuse(message, getattr(at, "lineno", 1), getattr(at, "col_offset", 0) + 1)
 
 
+_Suffix = tuple[tuple[str, ...], ast.Call]
+
+
 @dataclass(frozen=True)
 class _Line:
     """One node, taken apart: its head is a path, as ``("torch", "exp")``; suffixes are the ``.event(1)``."""
@@ -353,7 +367,7 @@ class _Line:
     annotation: ast.expr | None
     head: tuple[str, ...]
     call: ast.Call
-    suffixes: tuple[tuple[tuple[str, ...], ast.Call], ...]
+    suffixes: tuple[_Suffix, ...]
 
     @property
     def is_size(self) -> bool:
@@ -369,7 +383,13 @@ def _has_no_shape(annotation: ast.expr | None) -> bool:
 
 
 def _line(statement: ast.stmt, target: ast.expr, annotation: ast.expr | None, call: ast.Call) -> _Line:
-    suffixes = list[tuple[tuple[str, ...], ast.Call]]()
+    head, call, suffixes = _chain(call)
+    return _Line(statement, _name(target), annotation, head, call, suffixes)
+
+
+def _chain(call: ast.Call) -> tuple[tuple[str, ...], ast.Call, tuple[_Suffix, ...]]:
+    """``head(...).a(...).b(...)`` as the head's path, its call, and the suffixes."""
+    suffixes = list[_Suffix]()
     while True:
         path, root = _path(call.func)
         match root:
@@ -377,7 +397,7 @@ def _line(statement: ast.stmt, target: ast.expr, annotation: ast.expr | None, ca
                 suffixes.append((path, call))
                 call = root
             case ast.Name(id):
-                return _Line(statement, _name(target), annotation, (id, *path), call, tuple(reversed(suffixes)))
+                return (id, *path), call, tuple(reversed(suffixes))
             case _:
                 _refuse_at(call, "expected a call by name")
 
@@ -470,8 +490,32 @@ class _Reader:
                 return Ref(_name(node))
             case ast.Call(func=ast.Name(head), args=args, keywords=[]) if head in _LITERALS:
                 return _build(node, _LITERALS[head], map(self.value, args))
+            case ast.Call():
+                return self._law(node)
             case _:
                 _refuse_at(node or ast.Constant(None), "expected a value")
+
+    def _law(self, node: ast.Call) -> Law:
+        head, call, suffixes = _chain(node)
+        match head:
+            case ("law", family):
+                fields = self._pushed(suffixes)
+                shape = tuple(map(self._dim, call.args))
+                return Law(family=family, params=self.values(call), shape=shape, **fields)
+            case _:
+                _refuse_at(node, "expected a value")
+
+    def _pushed(self, suffixes: Iterable[_Suffix]) -> dict[str, Any]:
+        fields, steps = dict[str, Any](), list[TransformStep]()
+        for path, call in suffixes:
+            match path, call.args:
+                case ("transform", name), []:
+                    steps.append(TransformStep(name, self.values(call)))
+                case ("event",), [arg]:
+                    fields["event_dim"] = self.value(arg)
+                case _:
+                    _refuse_at(call, f"no such suffix: .{'.'.join(path)}")
+        return {**fields, "transforms": tuple(steps)} if steps else fields
 
     def values(self, call: ast.Call) -> dict[str, Arg]:
         """The named values; ``**{"weird name": value}`` among them."""
@@ -518,24 +562,26 @@ class _Reader:
                 _refuse_at(line.call, f"{'.'.join(head)} is no kind of node")
 
     def _suffixes(self, line: _Line) -> dict[str, Any]:
-        fields, steps = dict[str, Any](), list[TransformStep]()
+        fields, pushed = dict[str, Any](), list[_Suffix]()
         of_sample = line.head[0] == "sample"
         usual_family = line.head[1] if of_sample and len(line.head) == 2 else ""
         for path, call in line.suffixes:
             match path, call.args:
                 case (role,), _ if role in _ROLES:
                     fields["site"] = self._site(line.name, _ROLES[role], usual_family, call)
-                case ("transform", name), [] if of_sample:
-                    steps.append(TransformStep(name, self.values(call)))
-                case ("event",), [arg] if of_sample:
-                    fields["event_dim"] = self.value(arg)
+                case (("transform", _), []) | (("event",), [_]) if of_sample:
+                    pushed.append((path, call))
+                case ("mask",), [_, dims] if of_sample:
+                    fields |= {"mask": self.value(call.args[0]), "mask_event_dim": self.value(dims)}
                 case ("mask" | "scale" as field,), [arg] if of_sample:
                     fields[field] = self.value(arg)
                 case ("keep",), [] if of_sample:
                     fields["kept"] = True
+                case ("options",), [] if of_sample:
+                    fields["options"] = self.values(call)
                 case _:
                     _refuse_at(call, f"no such suffix: .{'.'.join(path)}")
-        return {**fields, "transforms": tuple(steps)} if steps else fields
+        return {**fields, **self._pushed(pushed)}
 
     def _site(self, name: str, role: Role, family: str, call: ast.Call) -> Site:
         plates = list[Plate]()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dgmcompile.ir.graph import Graph
-from dgmcompile.passes.auxiliary import Reparameterize, auxiliary, semi_auxiliary
+from dgmcompile.passes.auxiliary import Reparameterize, auxiliary, semi_auxiliary, with_options
 from dgmcompile.passes.base import FreshNames, GraphPass, Keep, NodePass, Pass, Reject, Rewrite
 from dgmcompile.passes.canonicalize import Canonicalize, canonicalize
 from dgmcompile.passes.compact import Compact, compact
@@ -31,6 +31,7 @@ __all__ = [
     "run_passes",
     "semi_auxiliary",
     "stochastic_depth",
+    "with_options",
 ]
 
 PIPELINE: tuple[Pass, ...] = (Reparameterize(), Compact())

@@ -8,9 +8,8 @@ from typing import ClassVar
 
 from dgmcompile.ir.graph import Graph, Node, Sample
 from dgmcompile.ir.verify import TRACED, Stage
-from dgmcompile.passes.auxiliary import SiteWriter
 from dgmcompile.passes.base import Keep, NodePass, Reject, Rewrite
-from dgmcompile.reparam import NOISE_TRANSFORMS
+from dgmcompile.passes.draws import SiteWriter
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,11 @@ class Canonicalize(NodePass):
     def visit(self, node: Node, graph: Graph, fresh: Callable[[str], str]) -> Rewrite | Keep | Reject:
         if not isinstance(node, Sample):
             return Keep("not a random variable")
-        if (family := NOISE_TRANSFORMS.get(node.family)) is None:
-            return Keep("no canonical parameters are known")
-        if set(node.params) <= set(family.params):
-            return Keep("already in canonical parameters")
         writer = SiteWriter(node, graph, fresh)
-        params = writer.parameters(family)
-        return Rewrite((*writer.nodes, replace(node, params=params)), f"{node.family} by {', '.join(params)}")
+        law = writer.canonical(node.law)
+        if not writer.nodes:
+            return Keep("already in canonical parameters, or none are known")
+        return Rewrite((*writer.nodes, replace(node, params=law.params)), f"{node.family} by {', '.join(law.params)}")
 
 
 def canonicalize(graph: Graph) -> Graph:

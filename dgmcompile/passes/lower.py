@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from dgmcompile.diagnostics import Diagnostic
-from dgmcompile.ir.graph import Arg, Call, Formula, Graph, Node, Ref, Sample
+from dgmcompile.ir.graph import Arg, Call, Formula, Graph, Law, Node, Ref, Sample
+from dgmcompile.ir.probes import without_probes
 from dgmcompile.ir.verify import TRACED, Stage
-from dgmcompile.passes.auxiliary import auxiliary
+from dgmcompile.passes.auxiliary import auxiliary, can_be_drawn
 from dgmcompile.passes.base import Keep, NodePass, Reject, Rewrite
-from dgmcompile.reparam import NOISE_TRANSFORMS, STEP_TRANSFORMS
 
 
 def drawn(law: Any, shape: tuple[int, ...]) -> Tensor:
@@ -47,20 +47,17 @@ class DrawKept(NodePass):
     def visit(self, node: Node, graph: Graph, fresh: Callable[[str], str]) -> Rewrite | Keep | Reject:
         if not isinstance(node, Sample):
             return Keep("not a random variable")
-        if _has_transform(node):
+        if can_be_drawn(node, graph):
             return Keep("its noise transform draws it")
         if (problem := _undrawable(node)) is not None:
             return Reject(problem)
         return Rewrite(tuple(_draw(node, fresh)), f"{node.family} drawn by torch.distributions")
 
 
-def _has_transform(node: Sample) -> bool:
-    return node.family in NOISE_TRANSFORMS and all(step.name in STEP_TRANSFORMS for step in node.transforms)
-
-
 def _undrawable(node: Sample) -> Diagnostic | None:
     known: Any = getattr(torch.distributions, node.family, None)
-    if known is not None and not node.transforms:
+    nested = any(isinstance(param, Law) for param in node.params.values())
+    if known is not None and not node.transforms and not nested:
         return None
     return Diagnostic(
         code="no-emitted-draw",
@@ -92,4 +89,4 @@ def lower(graph: Graph) -> Graph:
     """Every site as noise and a transform; a kept one too where it has a transform, else drawn in place."""
     graph = DrawKept()(graph)
     unkept = graph.evolve(replace(node, kept=False) if isinstance(node, Sample) else node for node in graph)
-    return auxiliary(unkept)
+    return without_probes(auxiliary(unkept))

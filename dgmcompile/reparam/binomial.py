@@ -36,7 +36,7 @@ def beta_integral(p: Tensor, q: Tensor, step: Tensor, a: Tensor, b: Tensor) -> T
     return torch.abs(step) * (weights * integrand).sum(-1)
 
 
-def binomial_from_noise(noise: Tensor, total_count: Tensor, logits: Tensor) -> Tensor:
+def binomial_from_noise(noise: Tensor, total_count: Tensor | float, logits: Tensor | float) -> Tensor:
     """Inverse CDF: the smallest count whose CDF reaches the noise."""
     logits = tensor_or_number(logits)
     n = (total_count + torch.zeros_like(noise)).detach()

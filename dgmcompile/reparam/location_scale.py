@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ NORMAL = NoiseTransform(
     identity={"loc": 0.0, "scale": 1.0},
     source="Kingma & Welling 2014, arXiv:1312.6114, section 2.4",
 )
+NAN_MASKED_NORMAL = replace(NORMAL, family="NanMaskedNormal")  # a NaN is masked where it is observed, not drawn
 
 
 def log_normal_from_noise(noise: Tensor, loc: Tensor | float, scale: Tensor | float) -> Tensor:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from dgmcompile.ir.graph import Formula, Shape
+from dgmcompile.ir.graph import Arg, Formula, Law, Shape
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ NoiseShapes = Callable[[Shape, Mapping[str, Shape]], tuple[Shape, ...]]
 
 def _shape_of_the_value(value: Shape, params: Mapping[str, Shape]) -> tuple[Shape, ...]:
     return (value,)
+
+
+def _no_refusal(params: Mapping[str, Shape]) -> str | None:
+    return None
 
 
 def _same_shape(shape: Shape) -> Shape:
@@ -65,11 +69,19 @@ class NoiseTransform:
         noise_shapes: see `NoiseShapes`; by default each noise has the shape of the value.
         inverse: ``inverse(value, *params)`` gives the noise (the only one) back; None where
             ``forward`` is not one-to-one.
-        differentiable: do gradients reach the parameters? Where not they are exactly zero.
+        differentiable: do gradients reach every parameter? Where not they are exactly zero.
+        no_gradient: the parameters that get none, where others do; see `without_gradient`.
         conversions: canonical parameter -> {parameter that a user may give instead: formula of it}.
         identity: values of the parameters for which ``forward(noise, ...)`` is the noise itself.
         event_dim: of a single draw.
         discrete: is the support countable?
+        gradients: named stand-ins for a zero gradient (``straight_through``, ``relaxed``): formulas with
+            the arguments of ``forward`` (then options with defaults, as ``temperature``) and exactly its
+            values, through which a biased gradient reaches the parameters. Never the default.
+        variants: other exact constructions of the same law, by name (``inverse_cdf``), for pairs whose
+            noises would not agree in shape, and for users who ask.
+        limits: what ``forward`` cannot do, with the reason: keys of `CAPABILITIES`.
+        refusal: shapes of the canonical parameters -> why there is no transform at these, or None.
     """
 
     family: str
@@ -84,6 +96,76 @@ class NoiseTransform:
     identity: Mapping[str, float] = field(default_factory=dict)
     event_dim: int = 0
     discrete: bool = False
+    gradients: Mapping[str, Formula] = field(default_factory=dict)
+    variants: Mapping[str, NoiseTransform] = field(default_factory=dict)
+    limits: Mapping[str, str] = field(default_factory=dict)
+    no_gradient: frozenset[str] = frozenset()
+    refusal: Callable[[Mapping[str, Shape]], str | None] = _no_refusal
+
+    @property
+    def without_gradient(self) -> frozenset[str]:
+        """The canonical parameters that get no gradient."""
+        return self.no_gradient if self.differentiable or self.no_gradient else frozenset(self.params)
+
+
+CAPABILITIES = ("torch.compile", "vmap", "double backward")
+"""What every ``forward`` can do unless its ``limits`` say otherwise."""
+
+
+class Draws(Protocol):
+    """What a composition is written with: by a pass as nodes, by a sampler as tensors."""
+
+    def draw(self, law: Law, shape: Shape, label: str, variant: str = "") -> Arg:
+        """A value of ``law``; its noise is drawn in ``shape``, which broadcasts with the law's own.
+
+        ``variant`` names another construction of the law's family.
+
+        A dim of 1 in ``shape`` that is larger in the law's parameters shares its noise along this dim.
+        """
+        ...
+
+    def call(self, label: str, formula: Formula, *args: Arg) -> Arg:
+        """``formula(*args)``."""
+        ...
+
+
+def _event_dim_of_the_parts(params: Mapping[str, Arg]) -> int:
+    return max([part.event_dim for part in params.values() if isinstance(part, Law)], default=0)
+
+
+def _none(params: Mapping[str, Arg]) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Composition:
+    """How a family that holds other distributions is written in draws from these.
+
+    Args:
+        family: class name in ``pyro.distributions``.
+        params: canonical parameters, which ``write`` reads.
+        write: ``write(params, shape, draws)`` is a value of ``shape``, exactly of this law.
+        formulas: what ``write`` calls.
+        source: where the construction comes from.
+        conversions: as in `NoiseTransform`.
+        also: families that ``write`` draws from beside the parts.
+        variants: as in `NoiseTransform`.
+        differentiable: do gradients reach the parameters of every part?
+        event_dim: parameters -> event dims of a single draw; by default those of the parts.
+        refusal: parameters -> why it cannot be drawn with these, or None.
+    """
+
+    family: str
+    params: tuple[str, ...]
+    write: Callable[[Mapping[str, Arg], Shape, Draws], Arg]
+    formulas: tuple[Formula, ...]
+    source: str
+    conversions: Mapping[str, Mapping[str, Formula]] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+    variants: Mapping[str, Composition] = field(default_factory=dict)
+    differentiable: bool = True
+    event_dim: Callable[[Mapping[str, Arg]], int] = _event_dim_of_the_parts
+    refusal: Callable[[Mapping[str, Arg]], str | None] = _none
 
 
 @dataclass(frozen=True)
@@ -114,28 +196,31 @@ class StepTransform:
 
 
 class Registry(Generic[Entry]):
-    """Entries by name. A name stands once; looking one up does not search base classes."""
+    """Entries by name. A name stands once; looking one up does not search base classes.
+
+    ``table`` is changed by `dgmcompile.registration` alone, where users add families of their own.
+    """
 
     def __init__(self, entries: Mapping[str, Entry]) -> None:
-        self._entries = dict(entries)
+        self.table = dict(entries)
 
     def get(self, name: str) -> Entry | None:
-        return self._entries.get(name)
+        return self.table.get(name)
 
     def __getitem__(self, name: str) -> Entry:
-        return self._entries[name]
+        return self.table[name]
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries.values())
+        return iter(self.table.values())
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.table)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self.table
 
     def names(self) -> tuple[str, ...]:
-        return tuple(self._entries)
+        return tuple(self.table)
 
 
 def tensor_or_number(value: Tensor | float) -> Tensor:

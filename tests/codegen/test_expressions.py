@@ -176,15 +176,15 @@ def test_nan_is_not_a_number():
     [
         torch.tensor(0.1),
         torch.tensor([math.inf, -math.inf, -0.0, 1e-45, 3.4028235e38]),
-        torch.rand(3, 4),
-        torch.rand(3, dtype=torch.float64),
+        torch.linspace(-1.3, 0.7, 12).reshape(3, 4),
+        torch.linspace(-1.3, 0.7, 3, dtype=torch.float64),
         torch.tensor([1, 2]),
         torch.tensor([True, False]),
         torch.tensor([1.0, 2.0]),
         torch.tensor([1, 2], dtype=torch.int32),
         torch.tensor([1 + 2j]),
         torch.zeros(0, 3),
-        torch.rand(3).to(torch.bfloat16),
+        torch.linspace(-1.3, 0.7, 3).to(torch.bfloat16),
     ],
     ids=repr,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from dgmcompile.distill.divergences import COMONOTONE_FAMILIES, ESTIMATORS, LOG_PROBS, divergence
+from dgmcompile.distill.divergences import COMONOTONE_FAMILIES, ESTIMATORS, LOG_PROBS, divergence, estimator
 from dgmcompile.reparam import NOISE_TRANSFORMS
+from tests.distill.test_divergences import D, K, covering, mapped, params, raw_size
 
 F_DIVERGENCES = ("kl", "reverse_kl", "js")
 
@@ -127,9 +129,13 @@ def test_a_student_that_excludes_the_draw_is_infinitely_far():
     assert estimate("js", torch.tensor(-1.0), torch.tensor(-math.inf)).isclose(torch.tensor(math.log(2) / 2))
 
 
-Params = dict[str, float]
+Params = dict[str, Any]
 LOC_SCALES: tuple[Params, Params] = ({"loc": 0.3, "scale": 0.5}, {"loc": -0.2, "scale": 0.7})
-PAIRS: dict[str, tuple[Params, Params]] = {
+SHAPES: tuple[Params, Params] = (
+    {"concentration1": 0.3, "concentration0": 2.0},
+    {"concentration1": 2.0, "concentration0": 1.5},
+)
+PAIRS: dict[str, tuple[Params, ...]] = {
     **dict.fromkeys(("Normal", "Laplace", "Logistic", "Gumbel", "LogNormal"), LOC_SCALES),
     "HalfNormal": ({"scale": 1.0}, {"scale": 1.5}),
     "Exponential": ({"rate": 1.0}, {"rate": 1.5}),
@@ -140,6 +146,25 @@ PAIRS: dict[str, tuple[Params, Params]] = {
     "Geometric": ({"logits": 0.2}, {"logits": -1.0}),
     "Binomial": ({"total_count": 8.0, "logits": 0.2}, {"total_count": 8.0, "logits": -1.0}),
     "Delta": ({"v": 0.2}, {"v": -1.0}),
+    **dict.fromkeys(("NanMaskedNormal", "SoftLaplace"), LOC_SCALES),
+    "AsymmetricLaplace": tuple({**x, "asymmetry": a} for x, a in zip(LOC_SCALES, (0.5, 1.5), strict=True)),
+    "SkewLogistic": tuple({**x, "asymmetry": a} for x, a in zip(LOC_SCALES, (0.5, 1.5), strict=True)),
+    "GeneralizedPareto": tuple({**x, "concentration": a} for x, a in zip(LOC_SCALES, (-0.3, 0.1), strict=True)),
+    "Gamma": ({"concentration": 0.3, "rate": 1.0}, {"concentration": 2.0, "rate": 1.5}),
+    "InverseGamma": ({"concentration": 3.3, "rate": 1.0}, {"concentration": 5.0, "rate": 1.5}),
+    "Chi2": ({"df": 0.3}, {"df": 2.0}),
+    "Beta": SHAPES,
+    "Kumaraswamy": SHAPES,
+    "AffineBeta": tuple({**x, **y} for x, y in zip(SHAPES, LOC_SCALES, strict=True)),
+    "ContinuousBernoulli": ({"logits": 0.2}, {"logits": -5.0}),
+    "RelaxedBernoulli": ({"temperature": 0.5, "logits": 0.2}, {"temperature": 2.0, "logits": -1.0}),
+    "RelaxedBernoulliStraightThrough": ({"temperature": 0.5, "logits": 0.2}, {"temperature": 2.0, "logits": -1.0}),
+    "Poisson": ({"rate": 0.2}, {"rate": 30.0}),
+    "ExtendedBinomial": ({"total_count": 8.0, "logits": 0.2}, {"total_count": 8.0, "logits": -1.0}),
+    "OrderedLogistic": (
+        {"predictor": 0.2, "cutpoints": torch.tensor([-1.0, 0.0, 2.0]).double()},
+        {"predictor": 0.7, "cutpoints": torch.tensor([-2.0, 1.0, 1.5]).double()},
+    ),
 }
 
 
@@ -152,11 +177,13 @@ def coupled_values(family: str, n: int) -> list[Tensor]:
         for source in transform.noises
     ]
     return [
-        transform.forward.function(
-            *noises, *(torch.full((n,), params[name], dtype=torch.float64) for name in transform.params)
-        )
+        transform.forward.function(*noises, *(per_draw(params[name], n) for name in transform.params))
         for params in PAIRS[family]
     ]
+
+
+def per_draw(param: Any, n: int) -> Tensor:
+    return param if isinstance(param, Tensor) else torch.full((n,), param, dtype=torch.float64)
 
 
 def test_every_comonotone_family_is_tried():
@@ -178,3 +205,62 @@ def test_the_mean_over_shared_noise_is_the_distance(family: str):
     draws = entry.formula.function(*entry.arguments({"value": p_value}, {"value": q_value}))
     p, q = ({k: torch.tensor(v, dtype=torch.float64) for k, v in params.items()} for params in PAIRS[family])
     assert within_standard_errors(draws, float(exact("wasserstein2", family, p, q)))
+
+
+# --- every family with a density ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [f for f in LOG_PROBS if f not in ("Delta", "Empirical")])
+@pytest.mark.parametrize("name", [*F_DIVERGENCES, "cross_entropy"])
+def test_every_density_serves_the_estimates(name: str, family: str):
+    """At draws of the compiled transform itself, in both precisions: finite, and the gradient with them."""
+    entry = estimator(name, family, family)
+    assert entry is ESTIMATORS[name]
+    for dtype in (torch.float32, torch.float64):
+        raws = normals(6, *raw_size(family, family, family)), normals(7, *raw_size(family, family, family))
+        p, q = finite_supports(family, *(params(family, raw) for raw in raws))
+        p, q = (in_precision(x, dtype) for x in (p, q))
+        value = draws(family, p, 200, dtype)
+        q = mapped(lambda x: x.requires_grad_(x.is_floating_point()), q)
+        ordered = NOISE_TRANSFORMS[family].params
+        p_log, q_log = (LOG_PROBS[family].function(value, *(x[key] for key in ordered)) for x in (p, q))
+        # Draws that rounding made singular have no density, and count nothing.
+        assert p_log.isfinite().float().mean() >= (0.9 if family == "LKJ" else 1) and p_log.dtype == dtype
+        found = entry.formula.function(*entry.arguments({"log_prob": p_log}, {"log_prob": q_log}))
+        assert found[p_log.isfinite()].isfinite().all()
+        if q_log.requires_grad:
+            wanted = [x for x in q.values() if isinstance(x, Tensor) and x.requires_grad]
+            for gradient in torch.autograd.grad(found.mean(), wanted, allow_unused=True):
+                assert gradient is None or gradient.isfinite().all()
+
+
+def in_precision(params: Mapping[str, Any], dtype: torch.dtype) -> Params:
+    return mapped(lambda x: x.to(dtype).detach() if x.is_floating_point() else x, params)
+
+
+def draws(family: str, params: Mapping[str, Any], n: int, dtype: torch.dtype) -> Tensor:
+    transform = NOISE_TRANSFORMS[family]
+    shapes = {key: tuple(x.shape) if isinstance(x, Tensor) else () for key, x in params.items()}
+    generator = torch.Generator().manual_seed(8)
+    noises = [
+        source.law.draw.function(shape, dtype=source.dtype or dtype, device="cpu", generator=generator)
+        for source, shape in zip(
+            transform.noises, transform.noise_shapes((n, *event_shape(family)), shapes), strict=True
+        )
+    ]
+    return transform.forward.function(*noises, *(params[name] for name in transform.params))
+
+
+def event_shape(family: str) -> tuple[int, ...]:
+    sizes = {"SineBivariateVonMises": 2, "GroupedNormalNormal": 3}
+    classes = ("Categorical", "Dirichlet", "Multinomial")
+    size = sizes.get(family, K if any(word in family for word in classes) else D)
+    size = D + 1 if family == "LogisticNormal" else size
+    return (size,) * NOISE_TRANSFORMS[family].event_dim
+
+
+def finite_supports(family: str, p: Params, q: Params) -> tuple[Params, Params]:
+    """q's support holds that of p."""
+    if family == "GeneralizedPareto":
+        return p, {**q, "loc": p["loc"] - 1, "concentration": q["concentration"].abs()}
+    return p, covering(family, p, q)

@@ -129,7 +129,7 @@ def test_a_transform_of_the_wrong_sign_is_found(monkeypatch: pytest.MonkeyPatch)
         return -scale * torch.tan(noise * 1.5)
 
     wrong = replace(NOISE_TRANSFORMS["HalfCauchy"], forward=Formula.of(half_cauchy_of_the_wrong_sign))
-    monkeypatch.setitem(NOISE_TRANSFORMS._entries, "HalfCauchy", wrong)
+    monkeypatch.setitem(NOISE_TRANSFORMS.table, "HalfCauchy", wrong)
     assert [site.name for site in checked(REGRESSION).sites if not site.ok] == ["noise", "y"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -354,3 +355,19 @@ def test_source_lines_come_back():
     assert graph["y"].location == Location("model.py", 14, 8)
     assert graph["z"].location is None
     assert str(parse(str(graph))) == str(graph)
+
+
+def test_laws_inside_laws_and_options_come_back():
+    mixture = "mixture_distribution=law.Categorical(3, logits=w)"
+    component = "component_distribution=law.Normal(3, 5, loc=0.0, scale=w).transform.ExpTransform().event(1)"
+    text = f"""
+        w: float32[3] = param()
+        z: float32[2, 5] = sample.MixtureSameFamily({mixture}, {component}).event(1).options(variant="v").latent()
+    """
+    graph = parse(text)
+    sample = graph["z"]
+    assert isinstance(sample, Sample)
+    law = sample.params["component_distribution"]
+    assert law.shape == (3, 5) and law.event_dim == 1 and law.params["scale"] == Ref("w")
+    assert sample.inputs == ("w", "w")
+    assert str(graph) == inspect.cleandoc(text)

@@ -11,7 +11,8 @@ import torch
 from dgmcompile.diagnostics import CompileError, Location
 from dgmcompile.ir.graph import Call, Formula, Graph, Noise
 from dgmcompile.passes import Reparameterize, auxiliary, semi_auxiliary
-from dgmcompile.reparam import NOISE_TRANSFORMS, NoiseTransform, Registry
+from dgmcompile.passes.draws import Tables
+from dgmcompile.reparam import NOISE_TRANSFORMS, REFUSED, NoiseTransform, Registry
 
 Parse = Callable[[str], Graph]
 
@@ -185,16 +186,15 @@ def test_keeping_what_is_not_there_is_refused(parse: Parse):
     with pytest.raises(CompileError) as caught:
         semi_auxiliary(graph, keep=("z", "q"))
     assert str(caught.value) == (
-        "error[unknown-site]: there is no random variable 'q' to keep\n"
-        "  note: random variables: 'z'\n"
-        "  help: keep one of these"
+        "error[unknown-site]: there is no random variable 'q'\n  note: random variables: 'z'\n  help: name one of these"
     )
     with pytest.raises(CompileError, match="unknown-site"):
         semi_auxiliary(semi_auxiliary(graph), keep=("z",))
 
 
-def _only(*families: str) -> Registry[NoiseTransform]:
-    return Registry({family: NOISE_TRANSFORMS[family] for family in families})
+def _only(*families: str) -> Tables:
+    known = {family: NOISE_TRANSFORMS[family] for family in families}
+    return Tables(families=Registry(known), compositions=Registry({}))
 
 
 def test_a_family_without_a_transform_is_refused_together_with_the_others(parse: Parse):
@@ -204,20 +204,26 @@ def test_a_family_without_a_transform_is_refused_together_with_the_others(parse:
         t: float32[3] = sample.Bernoulli(probs=0.5).target()
     """)
     with pytest.raises(CompileError) as caught:
-        Reparameterize(latents_only=False, families=_only("Normal", "Laplace"))(graph)
+        Reparameterize(latents_only=False, tables=_only("Normal", "Laplace"))(graph)
+    help = "say how the family is made of noise, by dgmcompile.register, or draw the site from another one"
     assert str(caught.value) == (
         "error[no-noise-transform]: site 'a b' draws from Bernoulli, which has no noise transform\n"
-        "  note: families that have one: Laplace, Normal\n"
-        "  help: to leave the site stochastic, pass --keep 'a b'\n"
+        f"  help: {help}\n"
         "error[no-noise-transform]: site 't' draws from Bernoulli, which has no noise transform\n"
-        "  note: families that have one: Laplace, Normal\n"
-        "  help: use the semi-auxiliary form, in which targets stay random"
+        f"  help: {help}"
     )
 
 
-def test_following_the_help_of_a_refusal_works(parse: Parse):
+def test_the_refusal_of_a_public_family_says_why(parse: Parse):
+    graph = parse("z: float32[3] = sample.SpanningTree(edge_logits=0.5).latent()")
+    with pytest.raises(CompileError) as caught:
+        semi_auxiliary(graph)
+    assert caught.value.diagnostics[0].notes == (REFUSED["SpanningTree"],)
+
+
+def test_a_site_of_an_unknown_family_may_be_kept_in_a_graph(parse: Parse):
     graph = parse('ref["a b"]: float32[3] = sample.Unheard(of=0.5).latent()')
-    with pytest.raises(CompileError, match="pass --keep 'a b'"):
+    with pytest.raises(CompileError, match="no-noise-transform"):
         semi_auxiliary(graph)
     assert semi_auxiliary(graph, keep=["a b"]).samples[0].kept
 
@@ -247,7 +253,7 @@ def test_a_parameter_that_was_not_given_is_left_to_its_default(parse: Parse):
         forward=Formula.of(_shifted_from_noise),
         source="a test",
     )
-    graph = Reparameterize(families=Registry({"Shifted": shifted}))(
+    graph = Reparameterize(tables=Tables(families=Registry({"Shifted": shifted})))(
         parse("z: float32[3] = sample.Shifted(loc=1.0).latent()")
     )
     value = graph["z"]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from tests.programs.program import Program, edges, values
@@ -108,6 +109,63 @@ def autoregressive_targets(x: Tensor) -> None:
         pyro.sample("c", dist.Normal(a * b, 1.0))
 
 
+def _weighed(function: Any) -> Any:
+    """A decorator of the user's own."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with poutine.scale(scale=0.5):
+            return function(*args, **kwargs)
+
+    return wrapped
+
+
+@_weighed
+def decorated_by_the_user(x: Tensor) -> None:
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+
+
+@pyro.plate("parts", 3)
+def decorated_by_a_plate() -> None:
+    pyro.sample("z", dist.Normal(0.0, 1.0))
+
+
+class Namespace:
+    """Functions that stand in a class."""
+
+    scale = 2.0
+
+    @staticmethod
+    def static(x: Tensor) -> None:
+        decorated_by_the_user(x)
+
+    @classmethod
+    def of_the_class(cls, x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(0.0, cls.scale), obs=x)
+
+
+def over_a_generator(x: Tensor) -> None:
+    """Sites in a generator, which runs as it is read."""
+
+    def steps() -> Any:
+        for t in range(3):
+            yield pyro.sample(f"z_{t}", dist.Normal(0.0, 1.0))
+
+    total = sum(steps())
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Normal(total, 1.0), obs=x)
+
+
+def shaped_by_the_call(x: Tensor) -> None:
+    """``pyro.sample`` passes a sample shape on to its law."""
+    z = pyro.sample("z", dist.Normal(0.0, 1.0), torch.Size((3,)))
+    y = pyro.sample("y", dist.Normal(z.sum(), 1.0), sample_shape=torch.Size((2,)))
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Normal(pyro.barrier(y).sum(), 1.0), obs=x)
+
+
 PROGRAMS = (
     Program(
         from_a_dict,
@@ -128,4 +186,16 @@ PROGRAMS = (
     Program(
         autoregressive_targets, (values(4),), targets=["b", "c"], edges=edges("x -> a", "a -> b", "a -> c", "b -> c")
     ),
+    Program(decorated_by_the_user, (values(4),), edges=edges()),
+    Program(decorated_by_a_plate, other_size=False, name="decorated_by_a_plate", edges=edges()),
+    Program(Namespace.static, (values(4),), edges=edges()),
+    Program(Namespace.of_the_class, (values(4),), edges=edges()),
+    Program(
+        functools.partial(poutine.scale(functools.partial(_general, 0.5), scale=0.3), depth=2),
+        (values(4),),
+        name="partial of a handler of a partial",
+        edges=edges("z_0 -> z_1", "z_1 -> x"),
+    ),
+    Program(over_a_generator, (values(4),), edges=edges("z_0 -> x", "z_1 -> x", "z_2 -> x")),
+    Program(shaped_by_the_call, (values(4),), edges=edges("z -> y", "y -> x")),
 )

@@ -129,6 +129,23 @@ def vindexed(y: Tensor) -> None:
         pyro.sample("y", dist.Normal(Vindex(table)[i, j], 1.0), obs=y)
 
 
+def hard_draws_of_soft_laws(y: Tensor) -> None:
+    """Straight-through draws lie where the law's own density is infinite or NaN."""
+    with pyro.plate("data", len(y)):
+        gate = pyro.sample("gate", dist.RelaxedBernoulliStraightThrough(torch.tensor(0.5), logits=torch.tensor(0.2)))
+        law = dist.RelaxedOneHotCategoricalStraightThrough(torch.tensor(0.5), logits=gate.unsqueeze(-1) * torch.ones(3))
+        k = pyro.sample("k", law)
+        pyro.sample("y", dist.Normal(k @ torch.arange(3.0).to(k.dtype), 1.0), obs=y)
+
+
+def angles_in_a_plate(x: Tensor) -> None:
+    """In a plate Pyro expands it, and computes the constant of its density by a sum of a length that values decide."""
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(x, 1.0))
+        angles = pyro.sample("angles", dist.SineBivariateVonMises(z.tanh(), 0.3, 2.0 + z.exp(), 2.0, correlation=0.5))
+        pyro.sample("y", dist.Normal(angles.sin().sum(-1), 1.0))
+
+
 PROGRAMS = (
     Program(
         heavy_tails,
@@ -149,4 +166,6 @@ PROGRAMS = (
     Program(point_mass, (values(4),)),
     Program(branching_tensors, (values(5),), edges=edges("heads -> y", "x -> y")),
     Program(vindexed, (values(5),)),
+    Program(angles_in_a_plate, (values(5),)),
+    Program(hard_draws_of_soft_laws, (values(5),), edges=edges("gate -> k", "k -> y")),
 )

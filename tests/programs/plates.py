@@ -6,6 +6,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.poutine.plate_messenger import block_plate
 from torch import Tensor
 
 from tests.programs.program import Program, bits, edges, values
@@ -130,6 +131,130 @@ def broadcast_by_plate() -> None:
         pyro.sample("y", dist.Normal(z, torch.ones(3, 2)))
 
 
+def overlapping_plates(table: Tensor) -> None:
+    """Sites in the one, the other, both, and the other again."""
+    rows = pyro.plate("rows", table.shape[0], dim=-2)
+    columns = pyro.plate("columns", table.shape[1], dim=-1)
+    with rows:
+        a = pyro.sample("a", dist.Normal(0.0, 1.0))
+    with columns:
+        b = pyro.sample("b", dist.Normal(0.0, 1.0))
+    with rows, columns:
+        c = pyro.sample("c", dist.Normal(a * b, 1.0))
+    with columns:
+        d = pyro.sample("d", dist.Normal(c.mean(-2), 1.0))
+    with columns, rows:
+        pyro.sample("table", dist.Normal(c + d, 1.0), obs=table)
+
+
+def nested_three_deep(cube: Tensor) -> None:
+    """Dims that Pyro chooses: the innermost plate is the leftmost."""
+    with pyro.plate("outer", cube.shape[2]):
+        a = pyro.sample("a", dist.Normal(0.0, 1.0))
+        with pyro.plate("middle", cube.shape[1]):
+            b = pyro.sample("b", dist.Bernoulli(logits=a))
+            with pyro.plate("inner", cube.shape[0]):
+                pyro.sample("cube", dist.Normal(b, 1.0), obs=cube)
+
+
+def plates_with_gaps(x: Tensor) -> None:
+    """An explicit dim leaves others empty; a plate of one element keeps its dim."""
+    with pyro.plate("far", len(x), dim=-3):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        with pyro.plate("one", 1, dim=-1):
+            pyro.sample("y", dist.Normal(z.sum(-1), 1.0), obs=x)
+
+
+def plate_entered_twice(x: Tensor) -> None:
+    data = pyro.plate("data", len(x))
+    with data:
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    total = pyro.deterministic("total", z.sum())
+    with data:
+        pyro.sample("x", dist.Normal(z + total, 1.0), obs=x)
+
+
+def plate_as_decorator(x: Tensor) -> None:
+    @pyro.plate("parts", 3)
+    def parts() -> Tensor:
+        return pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    pyro.sample("x", dist.Normal(parts().sum(), 1.0).expand([len(x)]).to_event(1), obs=x)
+
+
+def plate_left_for_one_site(x: Tensor) -> None:
+    """``block_plate``: a global site that is drawn where a local one is."""
+    with pyro.plate("data", len(x)):
+        with block_plate("data"):
+            scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+        z = pyro.sample("z", dist.Normal(0.0, scale))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def stack_to_the_left(x: Tensor) -> None:
+    base = pyro.sample("base", dist.Normal(0.0, 1.0))
+    with pyro.plate_stack("cells", x.shape, rightmost_dim=-2):
+        z = pyro.sample("z", dist.Normal(base, 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x.unsqueeze(-1))
+
+
+def plates_without_sizes(x: Tensor) -> None:
+    with pyro.plate("rows"), pyro.plate("columns"):
+        z = pyro.sample("z", dist.Normal(torch.zeros(x.shape), 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def sequential_in_sequential(x: Tensor) -> None:
+    rows, columns = pyro.plate("rows", 2), pyro.plate("columns", 2)
+    for i in rows:
+        row = pyro.sample(f"row_{i}", dist.Normal(0.0, 1.0))
+        for j in columns:
+            pyro.sample(f"x_{i}_{j}", dist.Normal(row, 1.0), obs=x[i, j])
+
+
+def sequential_in_vectorised(x: Tensor) -> None:
+    with pyro.plate("batch", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        for i in pyro.plate("steps", 2):
+            pyro.sample(f"x_{i}", dist.Normal(z, 1.0), obs=x[:, i])
+
+
+def sequential_over_chosen(x: Tensor) -> None:
+    """Three of six points, chosen by the program: each counts double."""
+    mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+    for i in pyro.plate("data", 6, subsample=[0, 2, 5]):
+        pyro.sample(f"x_{i}", dist.Normal(mean, 1.0), obs=x[i])
+
+
+def subsampled_by_an_argument(x: Tensor, index: Tensor) -> None:
+    mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", 10, subsample=index) as chosen:
+        pyro.sample("x", dist.Normal(mean, 1.0), obs=x[chosen])
+
+
+def subsampled_parameters(index: Tensor, x: Tensor) -> None:
+    """Pyro picks those of the chosen points out of a parameter and out of data."""
+    pyro.param("locs", lambda: torch.arange(10.0), event_dim=0)
+    offsets = torch.linspace(0.0, 1.0, 10)
+    with pyro.plate("data", 10, subsample=index):
+        loc = pyro.param("locs", event_dim=0) + pyro.subsample(offsets, event_dim=0)
+        pyro.sample("x", dist.Normal(loc, 1.0), obs=x)
+
+
+def subsampled_in_two_plates(x: Tensor) -> None:
+    with pyro.plate("rows", 20, subsample_size=x.shape[0], dim=-2):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("columns", 30, subsample_size=x.shape[1], dim=-1):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def indices_are_data(x: Tensor) -> None:
+    """A plate that does not subsample yields all its indices."""
+    with pyro.plate("data", len(x)) as index:
+        z = pyro.sample("z", dist.Normal(index.to(x.dtype), 1.0))
+        pyro.sample("y", dist.Normal(z + x[index], 1.0))
+
+
 class MixedEffects:
     """Groups as an index: ``effect[group]`` reads a latent by an input."""
 
@@ -164,4 +289,27 @@ PROGRAMS = (
     Program(reinterpreted, (values(5, 2, 3),)),
     Program(broadcast_by_plate, other_size=False, edges=edges("z -> y")),
     Program(MixedEffects(), (torch.tensor([0, 2, 1, 1, 0]), values(5), values(5, seed=1))),
+    Program(
+        overlapping_plates,
+        (values(3, 4),),
+        edges=edges("a -> c", "b -> c", "c -> d", "c -> table", "d -> table"),
+    ),
+    Program(nested_three_deep, (values(2, 3, 4),), edges=edges("a -> b", "b -> cube")),
+    Program(plates_with_gaps, (values(3, 1, 1),), edges=edges("z -> y")),
+    Program(plate_entered_twice, (values(4),), edges=edges("z -> total", "z -> x", "total -> x")),
+    Program(plate_as_decorator, (values(4),), edges=edges("z -> x")),
+    Program(plate_left_for_one_site, (values(4),), edges=edges("scale -> z", "z -> x")),
+    Program(stack_to_the_left, (values(4, 3),), edges=edges("base -> z", "z -> x")),
+    Program(plates_without_sizes, (values(4, 3),), edges=edges("z -> x")),
+    Program(
+        sequential_in_sequential,
+        (values(2, 2),),
+        edges=edges("row_0 -> x_0_0", "row_0 -> x_0_1", "row_1 -> x_1_0", "row_1 -> x_1_1"),
+    ),
+    Program(sequential_in_vectorised, (values(4, 2),), edges=edges("z -> x_0", "z -> x_1")),
+    Program(sequential_over_chosen, (values(6),), edges=edges("mean -> x_0", "mean -> x_2", "mean -> x_5")),
+    Program(subsampled_by_an_argument, (values(10), torch.tensor([1, 4, 7])), edges=edges("mean -> x")),
+    Program(subsampled_parameters, (torch.tensor([1, 4, 7]), values(3)), edges=edges("index -> x")),
+    Program(subsampled_in_two_plates, (values(4, 3),), edges=edges("z -> x")),
+    Program(indices_are_data, (values(4),), edges=edges("z -> y", "x -> y")),
 )

@@ -42,6 +42,14 @@ def taught_by_slices(x: Tensor) -> None:
             pyro.sample(f"x_{t}", dist.Normal(loc, 1.0), obs=x[:, t])
 
 
+def read_before_it_is_observed(x: Tensor) -> None:
+    """Data that are an input first, as they are, and a target later."""
+    with pyro.plate("batch", len(x)):
+        z = pyro.sample("z", dist.Normal(x, 1.0))
+        pyro.sample("x", dist.Normal(x, z.exp()), obs=x)
+        pyro.sample("y", dist.Normal(x * z, 1.0))
+
+
 def taught_by_unbind(x: Tensor) -> None:
     steps = x.unbind(1)
     with pyro.plate("batch", len(x)):
@@ -152,6 +160,12 @@ PROGRAMS = (
     ),
     Program(taught_by_returned_values, (values(4, 3),), edges=edges("x_0 -> x_1", "x_1 -> x_2")),
     Program(taught_by_slices, (values(4, 3),), edges=edges("x_0 -> x_1", "x_1 -> x_2")),
+    Program(
+        read_before_it_is_observed,
+        (values(4),),
+        targets=["x", "y"],
+        edges=edges("x_1 -> z", "x_1 -> x", "z -> x", "x -> y", "z -> y"),
+    ),
     Program(taught_by_unbind, (values(4, 3),), edges=edges("x_0 -> x_1", "x_1 -> x_2")),
     Program(taught_by_iteration, (values(3, 4),), edges=edges("x_0 -> x_1", "x_1 -> x_2")),
     Program(

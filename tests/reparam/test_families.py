@@ -1,12 +1,12 @@
 """Every family of NOISE_TRANSFORMS against its exact law, its density and torch's own parametrisation.
 
 The oracle of a law is SciPy's CDF or pmf (for Gaussian vectors the covariance), never a library's
-sampler: some of these are wrong.
+sampler: some of these are wrong. Most is what `dgm.check_family` asks, of every family, variant and setting.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,130 +14,35 @@ import pyro.distributions as dist
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
 
 from dgmcompile.ir.size import Size
 from dgmcompile.reparam import NOISE_TRANSFORMS, NoiseTransform
+from tests.reparam import closed_forms
+from tests.reparam.checking import report_of, settings
+from tests.reparam.drawing import as_given, canonical, draw, draw_noise, library
+from tests.reparam.example import Given
+from tests.reparam.examples import COVARIANCE, EXAMPLES
 
 DTYPES = (torch.float32, torch.float64)
 DRAWS = 50_000
 KS_LIMIT = math.sqrt(-0.5 * math.log(0.5e-6) / DRAWS)
 """Kolmogorov-Smirnov distance that DRAWS draws of the right law exceed once in a million."""
 
-Given = dict[str, Any]
-"""What a user gives: numbers stay numbers, nested lists become tensors."""
 
-
-@dataclass(frozen=True)
-class Example:
-    """``exact(**given)`` is the law in SciPy, or None where a test of its own knows it."""
-
-    exact: Callable[..., Any] | None
-    settings: tuple[Given, ...]
-
-
-def bernoulli(probs: float | None = None, logits: float | None = None) -> Any:
-    return stats.bernoulli(probability(probs, logits))
-
-
-def geometric(probs: float | None = None, logits: float | None = None) -> Any:
-    return stats.geom(probability(probs, logits), loc=-1)
-
-
-def binomial(total_count: int, probs: float | None = None, logits: float | None = None) -> Any:
-    return stats.binom(total_count, probability(probs, logits))
-
-
-def probability(probs: float | None, logits: float | None) -> float:
-    return probs if probs is not None else 1 / (1 + math.exp(-(logits or 0.0)))
-
-
-LOC_SCALE = (
-    {"loc": 0.0, "scale": 1.0},
-    {"loc": -3.0, "scale": 0.01},
-    {"loc": 50.0, "scale": 1e4},
-)
-TRIL = [[2.0, 0.0, 0.0], [-1.0, 0.5, 0.0], [0.3, 0.2, 1e-3]]
-COVARIANCE = [[4.0, 1.2, -0.5], [1.2, 1.0, 0.1], [-0.5, 0.1, 2.0]]
-MANY_LABELS = torch.linspace(-3.0, 3.0, 40, dtype=torch.float64).tolist()
-LABELS = (
-    {"probs": [0.2, 0.5, 0.3]},
-    {"probs": [0.5, 0.0, 0.5]},
-    {"probs": [0.0, 1.0]},
-    {"logits": [-800.0, 0.0, 0.1]},
-    {"logits": MANY_LABELS},
-)
-
-EXAMPLES: dict[str, Example] = {
-    "Bernoulli": Example(
-        bernoulli, ({"probs": 0.3}, {"probs": 1e-4}, {"logits": 2.0}, {"logits": -30.0}, {"logits": 0})
-    ),
-    "Binomial": Example(
-        binomial,
-        (
-            {"total_count": 1, "probs": 0.3},
-            {"total_count": 10, "logits": 0.7},
-            {"total_count": 60, "probs": 0.01},
-            {"total_count": 1000, "probs": 0.97},
-            {"total_count": 100_000, "logits": -2.0},
-        ),
-    ),
-    "Categorical": Example(None, LABELS),
-    "Cauchy": Example(lambda loc, scale: stats.cauchy(loc, scale), LOC_SCALE),
-    "Delta": Example(None, ({"v": [1.5]}, {"v": [math.inf, -0.0]})),
-    "Exponential": Example(lambda rate: stats.expon(scale=1 / rate), ({"rate": 1.0}, {"rate": 1e-6}, {"rate": 300.0})),
-    "Geometric": Example(
-        geometric, ({"probs": 0.3}, {"probs": 0.999}, {"probs": 1e-3}, {"logits": -1.0}, {"logits": 9.0})
-    ),
-    "Gumbel": Example(lambda loc, scale: stats.gumbel_r(loc, scale), LOC_SCALE),
-    "HalfCauchy": Example(lambda scale: stats.halfcauchy(scale=scale), ({"scale": 1.0}, {"scale": 1e-3})),
-    "HalfNormal": Example(lambda scale: stats.halfnorm(scale=scale), ({"scale": 1.0}, {"scale": 200.0})),
-    "Laplace": Example(lambda loc, scale: stats.laplace(loc, scale), LOC_SCALE),
-    "LogNormal": Example(
-        lambda loc, scale: stats.lognorm(scale, scale=math.exp(loc)),
-        ({"loc": 0.0, "scale": 1.0}, {"loc": -3.0, "scale": 0.01}, {"loc": 2.0, "scale": 9.0}),
-    ),
-    "Logistic": Example(lambda loc, scale: stats.logistic(loc, scale), LOC_SCALE),
-    "LowRankMultivariateNormal": Example(
-        None,
-        (
-            {"loc": [0.0, 1.0, -2.0], "cov_factor": [[1.0, 0.5], [2.0, -1.0], [0.0, 3.0]], "cov_diag": [1.0, 0.1, 9.0]},
-            {"loc": [5.0, 5.0], "cov_factor": [[1.0], [1.0]], "cov_diag": [1e-4, 1e-4]},
-        ),
-    ),
-    "MultivariateNormal": Example(
-        None,
-        (
-            {"loc": [0.0, 1.0, -2.0], "scale_tril": TRIL},
-            {"loc": [0.0, 1.0, -2.0], "covariance_matrix": COVARIANCE},
-            {"loc": [0.0, 1.0, -2.0], "precision_matrix": COVARIANCE},
-            {"loc": [3.0], "covariance_matrix": [[1e-6]]},
-        ),
-    ),
-    "Normal": Example(lambda loc, scale: stats.norm(loc, scale), LOC_SCALE),
-    "OneHotCategorical": Example(None, LABELS),
-    "Pareto": Example(
-        lambda scale, alpha: stats.pareto(alpha, scale=scale),
-        ({"scale": 1.0, "alpha": 1.0}, {"scale": 0.3, "alpha": 0.2}, {"scale": 7.0, "alpha": 80.0}),
-    ),
-    "Uniform": Example(
-        lambda low, high: stats.uniform(low, high - low),
-        ({"low": 0.0, "high": 1.0}, {"low": -7.0, "high": -6.5}, {"low": -1e6, "high": 1e6}),
-    ),
-    "Weibull": Example(
-        lambda scale, concentration: stats.weibull_min(concentration, scale=scale),
-        (
-            {"scale": 1.0, "concentration": 1.0},
-            {"scale": 2.0, "concentration": 0.3},
-            {"scale": 0.1, "concentration": 40.0},
-        ),
-    ),
-}
+CONSTRUCTIONS = [
+    (name, construction)
+    for transform in NOISE_TRANSFORMS
+    for name, construction in {
+        transform.family: transform,
+        **{f"{transform.family}-{name}": variant for name, variant in transform.variants.items()},
+    }.items()
+]
+"""Every transform and each of its variants, which have the same law."""
 
 CASES = [
-    pytest.param(transform, given, id=f"{transform.family}-{number}")
-    for transform in NOISE_TRANSFORMS
-    if transform.family in EXAMPLES
+    pytest.param(transform, given, id=f"{name}-{number}")
+    for name, transform in CONSTRUCTIONS
+    if transform.family in EXAMPLES and EXAMPLES[transform.family].walked
     for number, given in enumerate(EXAMPLES[transform.family].settings)
 ]
 
@@ -151,58 +56,14 @@ def has_exact_law(transform: NoiseTransform) -> bool:
     return EXAMPLES[transform.family].exact is not None
 
 
-def has_inverse(transform: NoiseTransform) -> bool:
-    return transform.inverse is not None
+def has_one_noise(transform: NoiseTransform) -> bool:
+    return len(transform.noises) == 1 and transform.noise_shapes((7,), {}) == ((7,),)
 
 
 every = each(lambda transform: True)
-with_inverse = each(has_inverse)
-continuous_scalars = each(lambda transform: has_exact_law(transform) and not transform.discrete)
-discrete_scalars = each(lambda transform: has_exact_law(transform) and transform.discrete)
-discrete = each(lambda transform: transform.discrete)
-gaussian_vectors = each(lambda transform: transform.family in ("MultivariateNormal", "LowRankMultivariateNormal"))
-labels = each(lambda transform: transform.family in ("Categorical", "OneHotCategorical"))
-
-
-def as_given(given: Given, dtype: torch.dtype, numbers: bool = False) -> Given:
-    """The parameters as tensors of ``dtype``; with ``numbers``, those that are numbers stay numbers."""
-    return {k: v if numbers and not isinstance(v, list) else torch.tensor(v, dtype=dtype) for k, v in given.items()}
-
-
-def canonical(transform: NoiseTransform, given: Given) -> list[Any]:
-    """The parameters that ``forward`` takes, from those that a user gave."""
-    values: list[Any] = []
-    for name in transform.params:
-        if name in given:
-            values.append(given[name])
-        else:
-            (other,) = set(transform.conversions[name]) & set(given)
-            values.append(transform.conversions[name][other].function(given[other]))
-    return values
-
-
-def draw_noise(
-    transform: NoiseTransform, params: list[Any], shape: tuple[int, ...], dtype: torch.dtype
-) -> list[Tensor]:
-    """Noise for a value of ``shape``, from a fixed seed."""
-    generator = torch.Generator().manual_seed(1)
-    shapes = {
-        name: tuple(p.shape) if isinstance(p, Tensor) else () for name, p in zip(transform.params, params, strict=True)
-    }
-    return [
-        source.law.draw.function(size, dtype=source.dtype or dtype, device=torch.device("cpu"), generator=generator)
-        for source, size in zip(transform.noises, transform.noise_shapes(shape, shapes), strict=True)
-    ]
-
-
-def draw(transform: NoiseTransform, given: Given, batch: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    params = canonical(transform, given)
-    event = library(transform, given).event_shape
-    return transform.forward.function(*draw_noise(transform, params, (*batch, *event), dtype), *params)
-
-
-def library(transform: NoiseTransform, given: Given) -> Any:
-    return getattr(dist, transform.family)(**given)
+continuous_of_one_noise = each(lambda t: has_exact_law(t) and not t.discrete and has_one_noise(t))
+discrete_of_one_noise = each(lambda t: has_exact_law(t) and t.discrete and has_one_noise(t))
+gaussian_vectors = each(lambda transform: transform.family.endswith("MultivariateNormal"))
 
 
 def exact_law(transform: NoiseTransform, given: Given) -> Any:
@@ -229,39 +90,34 @@ def test_every_alternative_parameter_has_an_example():
         assert tried == {*transform.params, *(name for given in transform.conversions.values() for name in given)}
 
 
-@continuous_scalars
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_law_of_continuous_scalars(transform: NoiseTransform, given: Given, dtype: torch.dtype):
-    value = draw(transform, as_given(given, dtype), (DRAWS,), dtype).double()
-    cdf = np.sort(exact_law(transform, given).cdf(value.numpy()))
-    steps = np.arange(DRAWS + 1) / DRAWS
-    assert max((steps[1:] - cdf).max(), (cdf - steps[:-1]).max()) < KS_LIMIT
+SLOW = {"SineBivariateVonMises": 2_000, "Stable": 1_000, "StableWithLogProb": 2_000, "LKJ": 5_000, "LKJCholesky": 5_000}
+"""Families that are drawn, or whose density is computed, in seconds: how many draws are enough to see a wrong one."""
 
 
-@discrete_scalars
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_law_of_discrete_scalars(transform: NoiseTransform, given: Given, dtype: torch.dtype):
-    value = draw(transform, as_given(given, dtype), (DRAWS,), dtype).double().numpy()
-    law = exact_law(transform, given)
-    cells = np.unique(law.ppf(np.linspace(1e-3, 1 - 1e-3, 30)))
-    expected = DRAWS * np.diff([0.0, *law.cdf(cells), 1.0])
-    index = np.searchsorted(cells, value)
-    assert_frequencies(np.bincount(index, minlength=len(expected)), expected)
+@pytest.mark.parametrize(
+    ("family", "variant", "setting", "skip"),
+    [
+        pytest.param(
+            transform.family,
+            variant,
+            setting,
+            ("torch.compile",) if number else (),
+            id=f"{transform.family}-{variant or 'usual'}-{number}",
+        )
+        for transform in NOISE_TRANSFORMS
+        if transform.family in EXAMPLES
+        for variant in (None, *transform.variants)
+        for number, setting in enumerate(settings(transform.family))
+    ],
+)
+def test_all_that_can_be_asked_of_a_family(family: str, variant: str | None, setting: Given, skip: tuple[str, ...]):
+    """Whether the formula is captured as one graph does not depend on the parameters' values."""
+    draws = SLOW.get(family, DRAWS if EXAMPLES[family].exact is not None else 20_000)
+    report = report_of(family, variant, settings=setting, draws=draws, skip=skip)
+    assert report.checks and report.ok, str(report)
 
 
-def assert_frequencies(observed: Any, expected: Any) -> None:
-    """Chi-square, one false alarm in a million; a cell of fewer than five joins the others like it."""
-    rare = expected < 5
-    observed = np.append(observed[~rare], observed[rare].sum())
-    expected = np.append(expected[~rare], expected[rare].sum())
-    if expected[-1] < 5:
-        assert observed[-1] <= stats.poisson.isf(1e-6, expected[-1])
-        observed, expected = observed[:-1], expected[:-1]
-    statistic = ((observed - expected) ** 2 / expected).sum()
-    assert statistic <= stats.chi2.isf(1e-6, max(len(expected) - 1, 1))
-
-
-@discrete_scalars
+@discrete_of_one_noise
 def test_discrete_scalars_are_the_inverse_cdf(transform: NoiseTransform, given: Given):
     """Draw by draw, tails included: cdf(value - 1) <= u <= cdf(value), where u or 1 - u is the noise."""
     params = canonical(transform, as_given(given, torch.float64))
@@ -287,20 +143,6 @@ def test_binomial_at_any_total_count(probs: float):
     law = stats.binom(counts.numpy(), probs)
     assert (law.cdf(value - 1) <= noise.numpy() + 5e-12).all()
     assert (noise.numpy() <= law.cdf(value) + 5e-12).all()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@labels
-def test_law_of_labels(transform: NoiseTransform, given: Given, dtype: torch.dtype):
-    value = draw(transform, as_given(given, dtype), (DRAWS,), dtype)
-    if transform.family == "OneHotCategorical":
-        assert torch.equal(value.sum(-1), torch.ones(DRAWS, dtype=dtype))
-        value = value.argmax(-1)
-    exact = torch.tensor(given.get("probs") or torch.tensor(given["logits"]).double().softmax(-1).tolist())
-    observed = np.bincount(value.numpy(), minlength=len(exact))
-    assert (observed[(exact == 0).numpy()] == 0).all()
-    possible = (exact > 0).numpy()
-    assert_frequencies(observed[possible], DRAWS * exact.double().numpy()[possible])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -349,58 +191,7 @@ def test_mahalanobis_distance_of_gaussian_vectors(transform: NoiseTransform, giv
     assert max((steps[1:] - cdf).max(), (cdf - steps[:-1]).max()) < KS_LIMIT
 
 
-@with_inverse
-def test_forward_undoes_inverse(transform: NoiseTransform, given: Given):
-    assert transform.inverse is not None
-    given = as_given(given, torch.float64)
-    params = canonical(transform, given)
-    (noise,) = draw_noise(transform, params, (200, *library(transform, given).event_shape), torch.float64)
-    value = transform.forward.function(noise, *params)
-    again = transform.inverse.function(value, *params)
-    torch.testing.assert_close(again, noise, rtol=1e-7, atol=1e-9)
-    torch.testing.assert_close(transform.forward.function(again, *params), value, rtol=1e-9, atol=1e-9)
-
-
-@with_inverse
-def test_density_by_change_of_variables(transform: NoiseTransform, given: Given):
-    given = as_given(given, torch.float64)
-    params, exact = canonical(transform, given), library(transform, given)
-    base = {"StandardNormal": dist.Normal(0.0, 1.0), "StandardExponential": dist.Exponential(1.0)}
-    law = base.get(transform.noises[0].law.name, dist.Uniform(0.0, 1.0))
-    (noises,) = draw_noise(transform, params, (50, *exact.event_shape), torch.float64)
-    for noise in noises:
-        jacobian = torch.autograd.functional.jacobian(lambda e: transform.forward.function(e, *params), noise)
-        assert isinstance(jacobian, Tensor)
-        value = transform.forward.function(noise, *params)
-        size = max(noise.numel(), 1)
-        found = law.log_prob(noise).sum() - torch.linalg.slogdet(jacobian.reshape(size, size)).logabsdet
-        torch.testing.assert_close(found, exact.log_prob(value), rtol=1e-8, atol=1e-8)
-
-
-@each(lambda transform: transform.differentiable)
-def test_gradients_are_those_of_finite_differences(transform: NoiseTransform, given: Given):
-    given = as_given(given, torch.float64)
-    shape = (5, *library(transform, given).event_shape) if transform.noises else tuple(given["v"].shape)
-    noises = draw_noise(transform, canonical(transform, given), shape, torch.float64)
-    names = list(given)
-    if not all(value.isfinite().all() for value in given.values()):
-        given = {name: torch.nan_to_num(value, posinf=9.0) for name, value in given.items()}
-    for value in given.values():
-        value.requires_grad_()
-
-    def draws(*values: Tensor) -> Tensor:
-        symmetric = {"covariance_matrix", "precision_matrix"}
-        parts = {n: (v + v.mT) / 2 if n in symmetric else v for n, v in zip(names, values, strict=True)}
-        value = transform.forward.function(*noises, *canonical(transform, parts))
-        return torch.log(value.abs()) if transform.family in ("LogNormal", "Pareto", "Weibull") else value
-
-    inputs = tuple(given.values())
-    sizes = torch.cat([value.detach().abs().flatten() for value in inputs])
-    step = min(1e-6, 1e-3 * float(sizes[sizes > 0].min()))
-    assert torch.autograd.gradcheck(draws, inputs, eps=step, atol=1e-4, rtol=1e-3)
-
-
-@continuous_scalars
+@continuous_of_one_noise
 def test_pathwise_gradient_is_the_implicit_one(transform: NoiseTransform, given: Given):
     """dx/dtheta = -(dF/dtheta) / p at the value: what the law alone says, whatever the transform.
 
@@ -426,16 +217,10 @@ def test_pathwise_gradient_is_the_implicit_one(transform: NoiseTransform, given:
             assert float(pathwise) == pytest.approx(implicit, rel=1e-4, abs=1e-5 * max(1.0, abs(x)))
 
 
-@discrete
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_no_gradient_reaches_a_discrete_family(transform: NoiseTransform, given: Given, dtype: torch.dtype):
-    assert not transform.differentiable
-    given = as_given(given, dtype)
-    for value in given.values():
-        value.requires_grad_()
-    value = draw(transform, given, (10,), dtype)
-    assert not value.requires_grad
-    assert torch.isfinite(value).all()
+def test_a_family_is_differentiable_where_every_parameter_is():
+    for _, transform in CONSTRUCTIONS:
+        assert transform.differentiable == (not transform.without_gradient)
+        assert transform.no_gradient < set(transform.params) or not transform.no_gradient
 
 
 @each(lambda transform: bool(transform.identity))
@@ -452,6 +237,7 @@ def test_identity_values_give_the_noise_back(transform: NoiseTransform, given: G
 
 @every
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.filterwarnings("ignore:Singular sample detected:UserWarning")  # of every Wishart
 def test_shape_and_dtype_are_those_of_the_library(transform: NoiseTransform, given: Given, dtype: torch.dtype):
     given = as_given(given, dtype)
     theirs = library(transform, given)
@@ -459,37 +245,19 @@ def test_shape_and_dtype_are_those_of_the_library(transform: NoiseTransform, giv
         assert torch.equal(draw(transform, given, (), dtype), theirs.sample())
         return
     for batch in [(), (4,), (2, 4)]:
-        expected = theirs.expand(torch.Size(batch)).sample()
         ours = draw(transform, given, batch, dtype)
-        assert (ours.shape, ours.dtype) == (expected.shape, expected.dtype)
+        assert ours.shape == (*batch, *theirs.event_shape)
+        with suppress(NotImplementedError):  # some have no `expand`, some no sampler
+            expected = theirs.expand(torch.Size(batch)).sample()
+            assert (ours.shape, ours.dtype) == (expected.shape, expected.dtype)
+    assert ours.dtype in (dtype, torch.long)
     assert transform.event_dim == len(theirs.event_shape)
-    assert transform.discrete == theirs.support.is_discrete
+    with suppress(NotImplementedError):  # one has no support
+        found = transform.discrete and transform.family not in closed_forms.CALLED_CONTINUOUS
+        assert found == theirs.support.is_discrete
 
 
-@each(lambda transform: has_exact_law(transform))
-def test_parameters_may_be_numbers(transform: NoiseTransform, given: Given):
-    numbers, tensors = as_given(given, torch.float32, numbers=True), as_given(given, torch.float32)
-    ours, theirs = draw(transform, numbers, (100,), torch.float32), library(transform, numbers).sample()
-    assert ours.dtype == theirs.dtype
-    torch.testing.assert_close(ours, draw(transform, tensors, (100,), torch.float32))
-
-
-@every
-def test_a_batch_of_parameters_is_taken_elementwise(transform: NoiseTransform, given: Given):
-    if transform.family == "Delta":
-        return
-    single = as_given(given, torch.float64)
-    event = library(transform, single).event_shape
-    params = canonical(transform, single)
-    noises = draw_noise(transform, params, (3, *event), torch.float64)
-    batched = {name: value.expand(3, *value.shape) for name, value in single.items()}
-    together = transform.forward.function(*noises, *canonical(transform, batched))
-    for row in range(3):
-        alone = transform.forward.function(*(noise[row] for noise in noises), *params)
-        torch.testing.assert_close(together[row], alone)
-
-
-@continuous_scalars
+@continuous_of_one_noise
 def test_float32_keeps_its_digits_in_both_tails(transform: NoiseTransform, given: Given):
     ends = {
         "StandardNormal": [-5.5, -1.0, 1e-6, 1.0, 5.5],
@@ -544,17 +312,6 @@ def test_total_count_may_differ_from_element_to_element():
     value = transform.forward.function(noise, counts, torch.tensor(0.0))
     assert value.tolist() == stats.binom(counts.numpy(), 0.5).ppf(0.6).tolist()
     assert value.dtype == torch.float32
-
-
-@each(lambda transform: transform.family != "Delta")
-def test_the_whole_formula_is_captured_as_one_graph(transform: NoiseTransform, given: Given):
-    """Nothing breaks the graph: no branch on data, no value read back."""
-    given = as_given(given, torch.float32)
-    params = canonical(transform, given)
-    noises = draw_noise(transform, params, (4, *library(transform, given).event_shape), torch.float32)
-    torch.compiler.reset()
-    compiled = torch.compile(transform.forward.function, fullgraph=True, backend="eager")
-    assert torch.equal(compiled(*noises, *params), transform.forward.function(*noises, *params))
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")

@@ -1,6 +1,7 @@
 """The text of a formula is what an emitted file contains: it runs there, where nothing of ours is imported."""
 
 import ast
+import builtins
 import inspect
 import math
 from collections.abc import Callable, Iterator
@@ -23,8 +24,10 @@ def formulas() -> Iterator[Formula]:
     for law in NOISE_LAWS:
         yield law.draw
     for transform in NOISE_TRANSFORMS:
-        yield from (f for f in (transform.forward, transform.inverse) if f is not None)
-        yield from (f for given in transform.conversions.values() for f in given.values())
+        for construction in (transform, *transform.variants.values()):
+            yield from (f for f in (construction.forward, construction.inverse) if f is not None)
+            yield from (f for given in construction.conversions.values() for f in given.values())
+            yield from construction.gradients.values()
     for step in STEP_TRANSFORMS:
         yield from (f for f in (step.forward, step.inverse, step.log_abs_det_jacobian) if f is not None)
 
@@ -57,8 +60,7 @@ def test_text_runs_on_its_own(formula: Formula):
     local = {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
     local |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     read = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-    builtins = {"round", "float", "int", "tuple", "str", "isinstance"}
-    assert read - local - builtins <= set(namespace)
+    assert read - local - set(dir(builtins)) <= set(namespace)
 
 
 @pytest.mark.parametrize("formula", FORMULAS.values(), ids=FORMULAS)

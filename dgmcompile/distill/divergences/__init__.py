@@ -1,6 +1,7 @@
 """Divergences between a teacher's distribution ``p`` and a student's ``q``, looked up by their families.
 
-A new one is a formula and its line in a table; importing a file registers nothing.
+A new one is a formula and its line in a table; importing a file registers nothing. `dgmcompile.registration`
+alone adds to the tables, where users do.
 
 ``kl``             KL(p || q), the default
 ``reverse_kl``     KL(q || p)
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dgmcompile.distill.compositions import COMPOSED_LOG_PROBS
 from dgmcompile.distill.divergences.cross_entropy import CROSS_ENTROPY
 from dgmcompile.distill.divergences.entry import Divergence, Estimator, Term
 from dgmcompile.distill.divergences.js import JS
@@ -28,7 +30,9 @@ __all__ = [
     "DEFAULT",
     "ESTIMATORS",
     "LOG_PROBS",
+    "MEASURES",
     "NAMES",
+    "SAME_LAW",
     "ZERO_AT_EQUALITY",
     "Divergence",
     "Estimator",
@@ -37,7 +41,7 @@ __all__ = [
     "estimator",
 ]
 
-CLOSED_FORMS: Mapping[str, Mapping[tuple[str, str], Divergence]] = {
+CLOSED_FORMS: Mapping[str, dict[tuple[str, str], Divergence]] = {
     "kl": KL,
     "reverse_kl": REVERSE_KL,
     "js": JS,
@@ -59,20 +63,84 @@ So two transformed distributions with equal transforms have the divergence of th
 gains E_p log |det| of the transform, a constant for the student; Wasserstein changes altogether.
 """
 
+SAME_LAW: Mapping[str, str] = {
+    "AVFMultivariateNormal": "MultivariateNormal",
+    "ExtendedBinomial": "Binomial",
+    "NanMaskedMultivariateNormal": "MultivariateNormal",
+    "NanMaskedNormal": "Normal",
+    "OMTMultivariateNormal": "MultivariateNormal",
+    "OneHotCategoricalStraightThrough": "OneHotCategorical",
+    "RelaxedBernoulliStraightThrough": "Bernoulli",
+    "RelaxedOneHotCategoricalStraightThrough": "OneHotCategorical",
+}
+"""Family -> the one whose draws have the same law: they differ in gradients, or in what may be observed.
+
+A straight-through draw is hard, whatever the temperature. Closed forms are looked up under the latter name.
+"""
+
+MEASURES: dict[str, str] = {
+    **dict.fromkeys(
+        (
+            "Bernoulli",
+            "BetaBinomial",
+            "Binomial",
+            "Categorical",
+            "Delta",
+            "DirichletMultinomial",
+            "Empirical",
+            "ExtendedBetaBinomial",
+            "GammaPoisson",
+            "Geometric",
+            "LogNormalNegativeBinomial",
+            "Multinomial",
+            "NegativeBinomial",
+            "OneHotCategorical",
+            "OrderedLogistic",
+            "Poisson",
+            "ZeroInflatedNegativeBinomial",
+            "ZeroInflatedPoisson",
+        ),
+        "points",
+    ),
+    **dict.fromkeys(("Dirichlet", "LogisticNormal", "RelaxedOneHotCategorical"), "simplex"),
+    **dict.fromkeys(("ProjectedNormal", "VonMises3D"), "sphere"),
+    **dict.fromkeys(("LKJCholesky", "LKJCorrCholesky"), "Cholesky factors of correlation matrices"),
+    "LKJ": "correlation matrices",
+    "Wishart": "symmetric matrices",
+}
+"""Family -> what its density is per unit of, where that is not the volume. Others cannot be compared by densities."""
+
 COMONOTONE_FAMILIES = frozenset(
     {
+        "AffineBeta",
+        "AsymmetricLaplace",
         "Bernoulli",
+        "Beta",
         "Binomial",
+        "Chi2",
+        "ContinuousBernoulli",
         "Delta",
         "Exponential",
+        "ExtendedBinomial",
+        "Gamma",
+        "GeneralizedPareto",
         "Geometric",
         "Gumbel",
         "HalfNormal",
+        "InverseGamma",
+        "Kumaraswamy",
         "Laplace",
         "LogNormal",
         "Logistic",
+        "NanMaskedNormal",
         "Normal",
+        "OrderedLogistic",
         "Pareto",
+        "Poisson",
+        "RelaxedBernoulli",
+        "RelaxedBernoulliStraightThrough",
+        "SkewLogistic",
+        "SoftLaplace",
         "Uniform",
         "Weibull",
     }
@@ -81,7 +149,7 @@ COMONOTONE_FAMILIES = frozenset(
 
 For two of one family the shared noise is then the best coupling, and ``coupled_wasserstein2`` is
 unbiased; for others it would overestimate. Cauchy and HalfCauchy are ordered too, but at an infinite
-distance. Values of Bernoulli, Binomial and Geometric have no gradient.
+distance. Values of counts and classes have no gradient.
 """
 
 
@@ -91,19 +159,30 @@ def divergence(name: str, p_family: str, q_family: str) -> Divergence | None:
     Errors:
         KeyError: no divergence has this name (`NAMES`).
     """
-    return CLOSED_FORMS[name].get((p_family, q_family))
+    return CLOSED_FORMS[name].get((SAME_LAW.get(p_family, p_family), SAME_LAW.get(q_family, q_family)))
 
 
 def estimator(name: str, p_family: str, q_family: str) -> Estimator | None:
     """The Monte-Carlo stand-in for divergence ``name``; None where these families admit none.
 
-    Points have no density that could be compared. A shared noise tells the Wasserstein distance of two
-    of one family in `COMONOTONE_FAMILIES` only. Families without an entry in `LOG_PROBS` get none.
+    Points have no density that could be compared, and neither have a count and a real number. A shared noise
+    tells the Wasserstein distance of two of one family in `COMONOTONE_FAMILIES` only. Families without an
+    entry in `LOG_PROBS` get none.
     Errors:
         KeyError: no divergence has this name (`NAMES`).
     """
     entry = ESTIMATORS[name]
     if "value" in entry.q_params:
         return entry if p_family == q_family and p_family in COMONOTONE_FAMILIES else None
-    densities = set(LOG_PROBS) - {"Delta"}
-    return entry if {p_family, q_family} <= densities else None
+    densities = {*LOG_PROBS, *COMPOSED_LOG_PROBS} - {"Delta"}
+    if not {p_family, q_family} <= densities:
+        return None
+    return entry if not entry.p_params or _are_comparable(p_family, q_family) else None
+
+
+def _are_comparable(p_family: str, q_family: str) -> bool:
+    """Are the densities per unit of one measure? Not known of a family that holds other distributions."""
+    if not {p_family, q_family} <= set(LOG_PROBS):
+        return True
+    p_measure, q_measure = (MEASURES.get(SAME_LAW.get(family, family)) for family in (p_family, q_family))
+    return p_measure == q_measure

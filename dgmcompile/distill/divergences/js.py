@@ -6,15 +6,14 @@ It is symmetric, at least 0 and at most log 2.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgmcompile.distill.divergences.elementary import as_tensors, bernoulli_log_probs, weigh
+from dgmcompile.distill.divergences.elementary import as_tensors, bernoulli_log_probs, ordered_log_probs, weigh
 from dgmcompile.distill.divergences.entry import Divergence
-from dgmcompile.distill.divergences.kl import kl_cauchy, kl_half_cauchy
+from dgmcompile.distill.divergences.kl.line import kl_cauchy, kl_half_cauchy
 from dgmcompile.ir.graph import Formula
 
 
@@ -36,6 +35,12 @@ def js_bernoulli(p_logits: Tensor, q_logits: Tensor) -> Tensor:
 def js_categorical(p_logits: Tensor, q_logits: Tensor) -> Tensor:
     """Jensen-Shannon divergence over the last dim's classes; a logit of -inf excludes its class."""
     return js_from_log_probs(F.log_softmax(p_logits, -1), F.log_softmax(q_logits, -1))
+
+
+def js_ordered_logistic(p_predictor: Tensor, p_cutpoints: Tensor, q_predictor: Tensor, q_cutpoints: Tensor) -> Tensor:
+    """Jensen-Shannon divergence over the intervals between cutpoints."""
+    p_predictor, p_cutpoints, q_predictor, q_cutpoints = as_tensors(p_predictor, p_cutpoints, q_predictor, q_cutpoints)
+    return js_from_log_probs(ordered_log_probs(p_predictor, p_cutpoints), ordered_log_probs(q_predictor, q_cutpoints))
 
 
 def js_uniform(p_low: Tensor, p_high: Tensor, q_low: Tensor, q_high: Tensor) -> Tensor:
@@ -61,10 +66,11 @@ def js_half_cauchy(p_scale: Tensor, q_scale: Tensor) -> Tensor:
 
 _CAUCHY = "Nielsen & Okamura 2021, arXiv:2101.12459"
 
-JS: Mapping[tuple[str, str], Divergence] = {
+JS: dict[tuple[str, str], Divergence] = {
     ("Bernoulli", "Bernoulli"): Divergence(Formula.of(js_bernoulli), "the defining sum"),
     ("Categorical", "Categorical"): Divergence(Formula.of(js_categorical), "the defining sum"),
     ("OneHotCategorical", "OneHotCategorical"): Divergence(Formula.of(js_categorical), "the defining sum", event_dim=1),
+    ("OrderedLogistic", "OrderedLogistic"): Divergence(Formula.of(js_ordered_logistic), "the defining sum"),
     ("Uniform", "Uniform"): Divergence(Formula.of(js_uniform), "the defining integral"),
     ("Cauchy", "Cauchy"): Divergence(Formula.of(js_cauchy), _CAUCHY),
     ("HalfCauchy", "HalfCauchy"): Divergence(Formula.of(js_half_cauchy), f"symmetry of Cauchy; {_CAUCHY}"),

@@ -13,6 +13,17 @@ def expand_like(x: Tensor, like: Tensor) -> Tensor:
     return x.expand(torch.broadcast_shapes(x.shape, like.shape))
 
 
+def in_one_shape(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """All of them, broadcast against each other."""
+    return tuple(torch.broadcast_tensors(*tensors))
+
+
+def cholesky_if_any(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The lower triangular L with L L' = matrix, and whether there is none; raises nothing."""
+    result = torch.linalg.cholesky_ex(matrix)
+    return result.L, result.info > 0
+
+
 def cholesky(covariance: Tensor) -> Tensor:
     """The lower triangular L with L L' = covariance."""
     return torch.linalg.cholesky(covariance)

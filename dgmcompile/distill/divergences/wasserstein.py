@@ -7,7 +7,6 @@ line the best coupling gives both the same quantile. Unlike KL it depends on the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -47,6 +46,12 @@ def wasserstein2_logistic(p_loc: Tensor, p_scale: Tensor, q_loc: Tensor, q_scale
     return wasserstein2_location_scale(p_loc - q_loc, p_scale - q_scale, mean=0, variance=math.pi**2 / 3)
 
 
+def wasserstein2_soft_laplace(p_loc: Tensor, p_scale: Tensor, q_loc: Tensor, q_scale: Tensor) -> Tensor:
+    """Squared 2-Wasserstein distance of hyperbolic secants."""
+    p_loc, p_scale, q_loc, q_scale = as_tensors(p_loc, p_scale, q_loc, q_scale)
+    return wasserstein2_location_scale(p_loc - q_loc, p_scale - q_scale, mean=0, variance=math.pi**2 / 4)
+
+
 def wasserstein2_uniform(p_low: Tensor, p_high: Tensor, q_low: Tensor, q_high: Tensor) -> Tensor:
     """Squared 2-Wasserstein distance of uniforms."""
     p_low, p_high, q_low, q_high = as_tensors(p_low, p_high, q_low, q_high)
@@ -84,6 +89,26 @@ def wasserstein2_pareto(p_scale: Tensor, p_alpha: Tensor, q_scale: Tensor, q_alp
     value = squares - 2 * (p_scale * q_scale / (1 - p_tail - q_tail))
     otherwise = torch.where((p_scale == q_scale) & (p_alpha == q_alpha), 0.0, math.inf)
     return torch.where(finite, value, otherwise.to(value.dtype))
+
+
+def wasserstein2_generalized_pareto(
+    p_loc: Tensor, p_scale: Tensor, p_concentration: Tensor, q_loc: Tensor, q_scale: Tensor, q_concentration: Tensor
+) -> Tensor:
+    """Squared 2-Wasserstein distance of generalized Pareto distributions.
+
+    Infinite where one of two has a concentration of 1 / 2 or more. Quantiles are loc + scale * (e^(c x) - 1) / c
+    of an exponential x, whose covariance with that of d is 1 / ((1 - c) (1 - d) (1 - c - d)).
+    """
+    p_loc, p_scale, p_concentration, q_loc, q_scale, q_concentration = as_tensors(
+        p_loc, p_scale, p_concentration, q_loc, q_scale, q_concentration
+    )
+    finite = (p_concentration < 0.5) & (q_concentration < 0.5)
+    c, d = torch.where(finite, p_concentration, 0.0), torch.where(finite, q_concentration, 0.0)
+    p_mean, q_mean = p_scale / (1 - c), q_scale / (1 - d)
+    variances = p_mean * p_mean / (1 - c - c) + q_mean * q_mean / (1 - d - d)
+    value = (p_loc + p_mean - q_loc - q_mean) ** 2 + variances - 2 * (p_mean * q_mean / (1 - c - d))
+    same = (p_loc == q_loc) & (p_scale == q_scale) & (p_concentration == q_concentration)
+    return torch.where(finite, value, torch.where(same, 0.0, math.inf).to(value.dtype))
 
 
 def wasserstein2_weibull(p_scale: Tensor, p_concentration: Tensor, q_scale: Tensor, q_concentration: Tensor) -> Tensor:
@@ -143,13 +168,15 @@ def wasserstein2_delta(p_v: Tensor, q_v: Tensor) -> Tensor:
 _QUANTILES = "the integral of the squared difference of quantiles"
 _BURES = "Bhatia, Jain & Lim 2019, On the Bures-Wasserstein distance, arXiv:1712.01504, theorem 1"
 
-WASSERSTEIN2: Mapping[tuple[str, str], Divergence] = {
+WASSERSTEIN2: dict[tuple[str, str], Divergence] = {
     ("Normal", "Normal"): Divergence(Formula.of(wasserstein2_normal), _QUANTILES),
     ("LogNormal", "LogNormal"): Divergence(Formula.of(wasserstein2_log_normal), _QUANTILES),
     ("HalfNormal", "HalfNormal"): Divergence(Formula.of(wasserstein2_half_normal), _QUANTILES),
     ("Laplace", "Laplace"): Divergence(Formula.of(wasserstein2_laplace), _QUANTILES),
     ("Gumbel", "Gumbel"): Divergence(Formula.of(wasserstein2_gumbel), _QUANTILES),
     ("Logistic", "Logistic"): Divergence(Formula.of(wasserstein2_logistic), _QUANTILES),
+    ("SoftLaplace", "SoftLaplace"): Divergence(Formula.of(wasserstein2_soft_laplace), _QUANTILES),
+    ("GeneralizedPareto", "GeneralizedPareto"): Divergence(Formula.of(wasserstein2_generalized_pareto), _QUANTILES),
     ("Weibull", "Weibull"): Divergence(Formula.of(wasserstein2_weibull), _QUANTILES),
     ("Uniform", "Uniform"): Divergence(Formula.of(wasserstein2_uniform), _QUANTILES),
     ("Exponential", "Exponential"): Divergence(Formula.of(wasserstein2_exponential), _QUANTILES),

@@ -1,0 +1,63 @@
+"""Several models in one file: each by its name, with example inputs of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+MODELS = """
+    from pyro import poutine
+    from pyro.infer import config_enumerate
+    from pyro.infer.autoguide import AutoNormal
+
+    def one(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    @config_enumerate
+    @poutine.scale(scale=0.5)
+    def two(x, y):
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(x, 1.0), obs=y)
+
+    class Three:
+        def model(self):
+            pyro.sample("w", dist.Normal(0.0, 1.0))
+
+    three = Three()
+    around = poutine.condition(one, data={"z": torch.zeros(4)})
+    guide = AutoNormal(one)
+
+    example_inputs = {
+        "one": (torch.zeros(4),),
+        "two": lambda: (torch.zeros(4), torch.ones(4)),
+        "around": (torch.zeros(4),),
+        "guide": (torch.zeros(4),),
+    }
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "site"), [("one", "z"), ("two", "y"), ("three.model", "w"), ("around", "z"), ("guide", "z_unconstrained")]
+)
+def test_each_is_checked_by_its_name(run: Callable, write: Callable, name: str, site: str):
+    write(MODELS)
+    done = run("check", f"model.py:{name}")
+    assert (done.code, done.err.count("error")) == (0, 0), done.err
+    assert any(line.startswith(f"  {site} ") or line.startswith(site) for line in done.out.splitlines()), done.out
+
+
+def test_example_inputs_may_lack_a_model(run: Callable, write: Callable):
+    write(MODELS.replace('"around": (torch.zeros(4),),', ""))
+    done = run("check", "model.py:around")
+    assert done.code == 1
+    assert "error[no-example-inputs]: the model takes x, and model.py defines no example_inputs['around']" in done.err
+    assert "model.py:9" in done.err  # where the model behind the handler stands
+    assert "example_inputs['around'] = (x,)" in done.err
+
+
+def test_one_tuple_is_for_all(run: Callable, write: Callable, folder: Path):
+    start = MODELS.index("    example_inputs")
+    write(MODELS[:start] + "    example_inputs = (torch.zeros(4),)\n")
+    assert run("check", "model.py:one").code == run("check", "model.py:guide").code == 0

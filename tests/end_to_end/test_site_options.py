@@ -1,0 +1,183 @@
+"""What a model, or the caller, asks for single sites."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import Tensor
+
+import dgmcompile as dgm
+from dgmcompile.ir.graph import Sample
+from tests.programs.program import values
+
+
+def model(x: Tensor, site_options: Any = None, shift: float = 0.0) -> None:
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(shift, 1.0), infer={"dgm": site_options} if site_options else {})
+        k = pyro.sample("k", dist.Bernoulli(logits=z))
+        pyro.sample("x", dist.Normal(z + 2.0 * k, 1.0), obs=x)
+
+
+def asking(**site_options: Any) -> Any:
+    return lambda x: model(x, site_options)
+
+
+def sample(graph: dgm.DGM, name: str) -> Sample:
+    node = graph[name]
+    assert isinstance(node, Sample)
+    return node
+
+
+X = values(4)
+
+
+def test_a_model_keeps_a_site_random():
+    semi = dgm.semi_auxiliary(dgm.trace(asking(keep=True), (X,)))
+    assert sample(semi, "z").kept
+    assert "k_noise" in semi.noises and "z_noise" not in semi.noises
+
+
+def test_a_model_names_its_target():
+    def prior(x: Tensor) -> None:
+        z = pyro.sample("z", dist.Normal(x.sum(), 1.0), infer={"dgm": {"target": True}})
+        pyro.sample("y", dist.Normal(z, 1.0))
+
+    graph = dgm.trace(prior, (X,))
+    assert graph.targets == ("z",)
+    assert graph.latents == ("y",)
+
+
+def test_options_stand_in_the_text_and_come_back():
+    graph = dgm.trace(model, (X,), options={"k": {"gradient": "relaxed", "temperature": 0.2}})
+    assert '.options(gradient="relaxed", temperature=0.2)' in str(graph)
+    assert sample(dgm.parse(str(graph)), "k").options == {"gradient": "relaxed", "temperature": 0.2}
+
+
+def test_a_named_gradient_reaches_the_parameter_and_leaves_the_value():
+    exact = dgm.compile(dgm.compact(dgm.semi_auxiliary(dgm.trace(lambda x: model(x, shift=x.mean()), (X,)))))
+    x = values(6, seed=1).requires_grad_()
+    noise = exact.sample_noise(x, generator=torch.Generator().manual_seed(0))
+    value = exact(x, noise=noise)["k"]
+    assert not value.requires_grad
+    for options in ({"gradient": "straight_through"}, {"gradient": "relaxed", "temperature": 0.3}):
+        semi = dgm.semi_auxiliary(dgm.trace(lambda x: model(x, shift=x.mean()), (X,)), options={"k": options})
+        biased = dgm.compile(dgm.compact(semi))(x, noise=noise)["k"]
+        assert torch.equal(biased, value)
+        (gradient,) = torch.autograd.grad(biased.sum(), x)
+        z = noise["z_noise"] + x.mean()
+        p = torch.sigmoid(z)
+        if options["gradient"] == "relaxed":
+            p = torch.sigmoid((z + torch.logit(noise["k_noise"])) / 0.3).float()
+        (expected,) = torch.autograd.grad(p.sum(), x)
+        torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gradient": "reinforce"}, "site 'k' asks for the gradient 'reinforce', which Bernoulli has not"),
+        ({"variant": "gumbel"}, "site 'k' asks for the variant 'gumbel', which Bernoulli has not"),
+        ({"temperature": 0.5}, "site 'k' asks for the temperature 0.5"),
+    ],
+)
+def test_what_a_family_has_not_is_refused(options: dict[str, Any], message: str):
+    graph = dgm.trace(model, (X,), options={"k": options})
+    with pytest.raises(dgm.CompileError) as caught:
+        dgm.semi_auxiliary(graph)
+    assert caught.value.diagnostics[0].code == "unknown-option"
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [{"kept": True}, ["keep"]])
+def test_an_option_that_there_is_not_is_refused_with_its_line(wrong: Any):
+    with pytest.raises(dgm.CompileError) as caught:
+        dgm.trace(lambda x: model(x, wrong), (X,))
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "unknown-option"
+    assert diagnostic.location is not None and 'pyro.sample("z"' in diagnostic.location.text
+
+
+def test_an_unknown_site_is_refused():
+    with pytest.raises(dgm.CompileError, match="unknown-site"):
+        dgm.trace(model, (X,), options={"q": {"keep": True}})
+
+
+def losses(teacher: Any, student: Any, **options: Any) -> Any:
+    loss = dgm.compile(dgm.pair(teacher, student, model_args=(X,)), **options)
+    noise = loss.sample_noise(X, generator=torch.Generator().manual_seed(0))
+    return loss(X, noise=noise)
+
+
+def test_a_model_weighs_its_terms_and_the_caller_has_the_last_word():
+    student = lambda x: model(x, shift=0.5)  # noqa: E731
+    plain = losses(model, student, latent_weight=0.0)
+    weighed = losses(asking(weight=2.0), student, latent_weight=0.0)
+    assert set(weighed.latent) == {"z"}
+    torch.testing.assert_close(weighed.total, plain.total + 2.0 * torch.tensor(0.125))
+    other = losses(asking(weight=2.0), student, latent_weight={"z": 4.0})
+    torch.testing.assert_close(other.total - weighed.total, 2.0 * torch.tensor(0.125) + 0.1 * other.latent["k"])
+
+
+def test_a_model_chooses_a_divergence():
+    student = lambda x: model(x, shift=0.5)  # noqa: E731
+    found = losses(asking(divergence="wasserstein2"), student)
+    torch.testing.assert_close(found.latent["z"], torch.tensor(0.25))
+
+
+def labels(count: int) -> Any:
+    def program(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Categorical(torch.ones(count)))
+            pyro.sample("x", dist.Normal(k.to(x.dtype), 1.0), obs=x)
+
+    return program
+
+
+def test_labels_of_other_numbers_share_the_noise_of_a_variant():
+    pair = dgm.pair(labels(3), labels(5), model_args=(X,))
+    (warning,) = [warning for warning in pair.warnings if warning.code == "other-variant"]
+    assert "inverse_cdf" in warning.message
+    loss = dgm.compile(pair, latent_weight=0.0)
+    noise = loss.sample_noise(X)
+    assert noise["k_noise"].shape == (4,)
+    assert loss(X, noise=noise).total > 0
+
+
+def test_their_latent_term_has_no_divergence():
+    with pytest.raises(dgm.CompileError, match="no-divergence"):
+        dgm.compile(dgm.pair(labels(3), labels(5), model_args=(X,)))
+
+
+def mixture(count: int) -> Any:
+    def program(x: Tensor) -> None:
+        components = dist.Normal(torch.arange(float(count)), 1.0)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.MixtureSameFamily(dist.Categorical(torch.ones(count)), components))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    return program
+
+
+def test_mixtures_of_other_numbers_of_components_share_noise():
+    pair = dgm.pair(mixture(3), mixture(5), model_args=(X,))
+    assert [warning.code for warning in pair.warnings] == ["other-variant"]
+    loss = dgm.compile(pair)
+    noise = loss.sample_noise(X, generator=torch.Generator().manual_seed(0))
+    assert {name: tuple(value.shape) for name, value in noise.items() if name.startswith("z")} == {
+        "z_component_noise": (4,),
+        "z_components_noise": (4, 1),
+    }
+    out = loss(X, noise=noise)
+    label = torch.minimum((noise["z_component_noise"] * 3).floor(), torch.tensor(2.0, dtype=torch.float64))
+    teacher = label.float() + noise["z_components_noise"].squeeze(-1)
+    log_probs = [
+        dist.MixtureSameFamily(dist.Categorical(torch.ones(k)), dist.Normal(torch.arange(float(k)), 1.0)).log_prob(
+            teacher
+        )
+        for k in (3, 5)
+    ]
+    torch.testing.assert_close(out.latent["z"], (log_probs[0] - log_probs[1]).mean())

@@ -1,0 +1,137 @@
+"""``python -m tests.mutation [--sample N] [NAME ...]``: break each function once, and run the tests that should notice.
+
+Prints a row for each; exits with 1 where a broken function passed. Each mutant lives in a copy of the
+tree; the tree itself is not touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dgmcompile.passes.rules import RULES
+from dgmcompile.reparam import COMPOSITIONS, NOISE_LAWS, NOISE_TRANSFORMS, STEP_TRANSFORMS
+from tests.mutation.mutants import Mutant, mutants
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("dgmcompile", "tests", "pyproject.toml", "examples", "docs")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A function to break, and pytest's arguments for the tests that should fail then: a few first, then more."""
+
+    function: Callable[..., Any]
+    tests: tuple[tuple[str, ...], ...]
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @property
+    def file(self) -> Path:
+        return Path(inspect.getfile(self.function)).relative_to(ROOT)
+
+
+def targets() -> Iterator[Target]:
+    """Every transform of the registry, every step, every noise law, every rule of compaction."""
+    for entry in NOISE_TRANSFORMS:
+        tests = (("tests/reparam", "-k", f"{entry.family}-"), ("tests/reparam",))
+        yield Target(entry.forward.function, tests)
+        for formulas in entry.conversions.values():
+            yield from (Target(formula.function, tests) for formula in formulas.values())
+    for composition in COMPOSITIONS:
+        for formula in composition.formulas:
+            yield Target(formula.function, (("tests/reparam/test_compositions.py",),))
+    for step in STEP_TRANSFORMS:
+        yield Target(step.forward.function, (("tests/reparam/test_steps.py",),))
+    for law in NOISE_LAWS:
+        yield Target(law.draw.function, (("tests/reparam/test_laws.py",),))
+    for rule in RULES:
+        yield Target(rule, (("tests/passes",),))
+
+
+@dataclass(frozen=True)
+class Result:
+    target: Target
+    change: str
+    noticed: str
+    seconds: float
+
+
+def tried(target: Target) -> Result:
+    """The first change of the function that can be made, and the test that fails of it."""
+    start = time.perf_counter()
+    for mutant in mutants(ROOT / target.file, target.name):
+        return Result(target, mutant.change, _failing_test(mutant, target), time.perf_counter() - start)
+    return Result(target, "", "nothing to change", 0.0)
+
+
+def _failing_test(mutant: Mutant, target: Target) -> str:
+    """The first test that fails of the mutant, and does not fail without it."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in COPIED:
+            _copy(ROOT / name, Path(folder) / name)
+        (Path(folder) / target.file).write_text(mutant.source, encoding="utf-8")
+        failed = next((found for tests in target.tests if (found := _pytest(Path(folder), tests))), "")
+    if failed and _pytest(ROOT, (failed,)):
+        raise RuntimeError(f"{failed} fails without any change: mend the tests first")
+    return failed
+
+
+def _pytest(folder: Path, tests: tuple[str, ...]) -> str:
+    """The first test that fails, or nothing."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=no", *tests]
+    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if run.returncode in (0, _NONE_SELECTED):
+        return ""
+    failed = [line.partition(" ")[2] for line in run.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    if run.returncode != 1 or not failed:
+        raise RuntimeError(f"pytest ended with {run.returncode}:\n{run.stdout}{run.stderr}")
+    return failed[0].partition(" - ")[0]
+
+
+_NONE_SELECTED = 5
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "_build", "_generated"))
+    else:
+        shutil.copy(source, target)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("names", nargs="*", help="functions to break; all by default")
+    parser.add_argument("--sample", type=int, metavar="N", help="every so manyth that there are N")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    chosen = list({target.function: target for target in targets()}.values())
+    chosen = [target for target in chosen if not options.names or target.name in options.names]
+    if options.sample:
+        chosen = chosen[:: max(1, len(chosen) // options.sample)][: options.sample]
+    survivors = 0
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for result in pool.map(tried, chosen):
+            survivors += not result.noticed
+            said = result.noticed or "SURVIVES"
+            print(f"{result.target.name} | {' '.join(result.change.split())} | {said}", flush=True)
+    print(f"{len(chosen)} functions broken, {survivors} not noticed")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
