@@ -131,21 +131,23 @@ class TermWriter:
         weighs = scale is None and p.scale is not None
         averaged = {position for position in [self.batch.position(p)] if position is not None}
         if p.mask is not None:
-            found = self._without_events(p.masked_shape, found, reduction)
+            found = self._without_events(len(found.shape) - len(p.masked_shape), found, reduction)
             found = self._weighted(found, p.mask, True, name)
-        if p.mask is not None or weighs:
-            found = self._without_events(p.batch_shape, found, reduction)
+            found = self._without_events(p.mask_event_dim, found, reduction)
+        elif weighs:
+            found = self._without_events(len(found.shape) - len(p.batch_shape), found, reduction)
         elif reduction == "mean":
             averaged |= set(range(len(p.batch_shape), len(found.shape)))
         if weighs:
             found = self._weighted(found, p.scale, False, name)
+        if p.mask is not None or weighs:  # which may have more dims than the site's batch
+            averaged = {len(found.shape) - len(p.batch_shape) + position for position in averaged}
         return self._averaged(found, averaged, name, scale)
 
-    def _without_events(self, shape: Shape, found: Elementwise, reduction: Reduction) -> Elementwise:
-        """Reduced to ``shape``, which a mask or a scale broadcasts with."""
-        events = len(found.shape) - len(shape)
+    def _without_events(self, events: int, found: Elementwise, reduction: Reduction) -> Elementwise:
+        """Without the rightmost dims, in a shape that a mask or a scale broadcasts with."""
         value = self._nodes.expanded(found.value, found.shape) if events else found.value
-        return Elementwise(self._nodes.summed(value, events, reduction), shape)
+        return Elementwise(self._nodes.summed(value, events, reduction), found.shape[: len(found.shape) - events])
 
     def _weighted(self, found: Elementwise, weight: Arg, is_mask: bool, name: str) -> Elementwise:
         shape = _broadcast(self._nodes.shape(found.value), self._nodes.shape(weight))
@@ -155,7 +157,7 @@ class TermWriter:
             value = self._nodes.call(f"{name}.masked", "torch.where", (weight, found.value, 0.0), shape)
         else:
             value = self._nodes.call(f"{name}.scaled", "torch.Tensor.mul", (found.value, weight), shape)
-        return Elementwise(value, found.shape)
+        return Elementwise(value, _broadcast(found.shape, self._nodes.shape(weight)))
 
     def _averaged(self, found: Elementwise, averaged: set[int], name: str, scale: float | None) -> Ref:
         """A mean over some dims of the full shape, a sum over the others: in as few calls as there can be."""

@@ -105,6 +105,7 @@ class ModulePaths:
         self._tensors: dict[int, tuple[str, bool, Tensor]] = {}
         self._buffers: set[int] = set()
         self._constants: dict[str, Tensor] = {}
+        self._by_content: dict[tuple[Any, ...], list[str]] = {}
         self._in_use: set[str] = set()
         self._passing: list[tuple[list[int], list[int]]] = []
         if isinstance(self._owner, nn.Module):
@@ -163,12 +164,12 @@ class ModulePaths:
 
     def add_constant(self, tensor: Tensor) -> str:
         """A path for a tensor that the program closes over or makes; equal ones of two recordings share it."""
-        for path, held in self._constants.items():
-            if path not in self._in_use and held.dtype == tensor.dtype and torch.equal(held, tensor):
-                break
-        else:
+        equal = self._by_content.setdefault(_content(tensor), [])
+        path = next((path for path in equal if path not in self._in_use), None)
+        if path is None:
             path = self._unused(self._variable(tensor) or "constant")
             self._constants[path] = tensor
+            equal.append(path)
         self._in_use.add(path)
         self._add_tensor(path, tensor, False)
         return path
@@ -228,6 +229,13 @@ class ModulePaths:
                 for n in names
                 if n in function.__globals__ and isinstance(function.__globals__[n], kind)
             )
+
+
+def _content(tensor: Tensor) -> tuple[Any, ...]:
+    """What tells constants apart: type, shape and bytes."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    data = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+    return tensor.dtype, tuple(tensor.shape), hash(data)
 
 
 def _owner(model: Any) -> Any:

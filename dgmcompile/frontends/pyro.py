@@ -205,13 +205,27 @@ class SiteRecorder(Messenger):
         parts = [self._unsqueezed(self._recorder.arg(mask.value), event_dim - mask.event_dim) for mask in masks]
         while len(parts) > 1:
             first, second, *rest = parts
-            parts = [self._recorder.call("torch.logical_and", (first, second), {}, None, None), *rest]
+            parts = [self._of_masks("torch.logical_and", torch.logical_and, first, second), *rest]
         return (parts[0], event_dim) if parts else (None, 0)
 
     def _unsqueezed(self, mask: Arg, times: int) -> Arg:
         for _ in range(times):
-            mask = self._recorder.call("torch.unsqueeze", (mask, -1), {}, None, None)
+            mask = self._of_masks("torch.unsqueeze", torch.unsqueeze, mask, -1)
         return mask
+
+    def _of_masks(self, target: str, function: Callable[..., Tensor], *args: Any) -> Ref:
+        """A call of our own, of the shape that its result has."""
+        nodes = {node.name: node for node in self._recorder.recording.nodes}
+
+        def stand_in(arg: Any) -> Any:
+            if not isinstance(arg, Ref):
+                return arg
+            node = nodes[arg.name]
+            return torch.empty([int(n) for n in node.shape or ()], dtype=node.dtype, device="meta")  # type: ignore[arg-type]
+
+        with self._recorder.paused():
+            result = function(*map(stand_in, args))
+        return self._recorder.call(target, args, {}, result, None)
 
 
 SITE_OPTIONS = frozenset({"keep", "target", "variant", "gradient", "temperature", "weight", "divergence", "reduction"})

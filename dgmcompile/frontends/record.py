@@ -13,6 +13,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -33,6 +34,7 @@ from dgmcompile.frontends.calls import (
     type_of,
 )
 from dgmcompile.frontends.modules import ModulePaths, is_hooked, is_standard
+from dgmcompile.frontends.reads import is_harmless, use_of
 from dgmcompile.frontends.recording import ModuleSpan, Recording
 from dgmcompile.frontends.source import (
     assigned_name,
@@ -41,8 +43,6 @@ from dgmcompile.frontends.source import (
     in_expand,
     in_torch_or_pyro,
     location_of,
-    only_asserts,
-    use_of,
     user_frame,
 )
 from dgmcompile.frontends.targets import (
@@ -60,7 +60,7 @@ from dgmcompile.frontends.targets import (
     whole_numbers,
 )
 from dgmcompile.frontends.unseen import UnseenCalls
-from dgmcompile.frontends.values import Alias, Values, carries_gradient
+from dgmcompile.frontends.values import Alias, Values, carries_gradient, memory_key
 from dgmcompile.ir.formulas import READ_VIEW, WITH_GRADIENT_OF, WRITE_VIEW
 from dgmcompile.ir.graph import (
     Arg,
@@ -114,7 +114,8 @@ class Recorder(TorchFunctionMode):
         self._in_call = 0
         self._by_data: set[str] = set()
         self._cut: set[str] = set()
-        self._unseen: dict[int, tuple[Any, Diagnostic]] = {}
+        self._unseen: dict[int, tuple[Tensor, Diagnostic]] = {}
+        self._lent: dict[int, tuple[Tensor, Diagnostic]] = {}
         self._watched: list[tuple[Tensor, int, Diagnostic]] = []
         self._paused = False
         self._count = 0
@@ -135,10 +136,8 @@ class Recorder(TorchFunctionMode):
         if self.origin_of(tuple(map(Ref, known))) is None:
             return
         refusal = refusals.unrecorded_tensor(location_of(user_frame()))
-        for tensor in made:
-            with torch._C.DisableTorchFunction():
-                storage = tensor.untyped_storage()
-            self._unseen[storage._cdata] = (storage, refusal)
+        with torch._C.DisableTorchFunction():
+            self._unseen.update((memory_key(tensor), (tensor, refusal)) for tensor in made)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -181,10 +180,11 @@ class Recorder(TorchFunctionMode):
         self._places[node.name] = len(recording.nodes)
         recording.nodes.append(node)
         recording.hints[node.name] = hint
-        if (origin := first_origin(recording.origin[n] for n in node.inputs if n in recording.origin)) is not None:
+        inputs = node.inputs
+        if (origin := first_origin(recording.origin[n] for n in inputs if n in recording.origin)) is not None:
             recording.origin[node.name] = origin
-        if node.shape != () and (shaped := [recording.shaped[n] for n in node.inputs if n in recording.shaped]):
-            recording.shaped[node.name] = shaped[0]
+        if recording.shaped and node.shape != ():
+            recording.shaped.update((node.name, recording.shaped[n]) for n in inputs if n in recording.shaped)
         if value is not None:
             self.values.bind(value, node.name)
         return Ref(node.name)
@@ -236,6 +236,8 @@ class Recorder(TorchFunctionMode):
     def _leaf(self, value: Any) -> Any:
         if isinstance(value, Tensor):
             return self.ref(value)
+        if isinstance(value, np.generic):
+            return value.item()
         if isinstance(value, torch.device):
             return DeviceOf() if same_device(value, self._device) else value
         return value
@@ -246,19 +248,31 @@ class Recorder(TorchFunctionMode):
         if alias is None:
             ref = self._lifted(tensor)
             self._refuse_kept(tensor, ref)
+        elif alias.tensor is not tensor:  # it came back from outside, by DLPack or NumPy, and brings no gradient
+            ref = self.call("torch.Tensor.detach", (Ref(alias.name),), {}, tensor, location_of(user_frame()))
         else:
             ref = Ref(alias.name) if self.values.is_current(alias) else self._read_again(alias)
-        return self._judged(tensor, ref) if self._unseen else ref
+        return self._judged(tensor, ref) if self._unseen or self._lent else ref
 
     def _judged(self, tensor: Tensor, ref: Ref) -> Ref:
         """``ref``, unless its memory was made or written out of sight."""
         with torch._C.DisableTorchFunction():
-            key = tensor.untyped_storage()._cdata
-        if key not in self._unseen:
+            key = memory_key(tensor)
+            _, refusal = self._unseen.get(key, (None, None))
+            if refusal is None and key in self._lent and not torch.equal(_content(tensor), self._lent[key][0]):
+                refusal = self._lent[key][1]
+        if refusal is None:
             return ref
         ref = self.call("identity", (ref,), {}, None, None)
-        self.recording.poison[ref.name] = self._unseen[key][1]
+        self.recording.poison[ref.name] = refusal
         return ref
+
+    def _lend(self, node_args: Arg, location: Location | None) -> None:
+        """The program has these tensors' memory now, and may write into it."""
+        aliases = (self.values.by_name(name) for name in refs_in(node_args))
+        with torch._C.DisableTorchFunction():
+            for alias in (alias for alias in aliases if alias is not None):
+                self._lent[memory_key(alias.tensor)] = (_content(alias.tensor), refusals.foreign_write(location))
 
     def _read_again(self, alias: Alias) -> Ref:
         """A view whose memory was written through another one: read it from the whole."""
@@ -342,12 +356,14 @@ class Recorder(TorchFunctionMode):
     def _record_call(
         self, func: Callable[..., Any], target: str | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> Any:
-        if any(isinstance(leaf, Tensor) and leaf.layout != torch.strided for leaf in leaves((args, kwargs))):
-            raise CompileError(refusals.layout(target or func.__name__, location_of(user_frame())))
         try:
             node_args, node_kwargs = self.arg(args), self.arg(kwargs)
-        except NotImplementedError:  # such tensors have no memory
-            raise CompileError(refusals.functional_transform(location_of(user_frame()))) from None
+        except NotImplementedError:  # such tensors have no memory of their own
+            tensors = (leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor))
+            dense, location = all(t.layout == torch.strided for t in tensors), location_of(user_frame())
+            name = target or getattr(func, "__name__", "call")
+            refusal = refusals.functional_transform(location) if dense else refusals.layout(name, location)
+            raise CompileError(refusal) from None
         if target is not None and is_in_place(target) and args and isinstance(args[0], Tensor):
             self._remember(args[0])
         before = Before(args, kwargs)
@@ -360,7 +376,7 @@ class Recorder(TorchFunctionMode):
         written = before.written() or unversioned_writes(target, args, kwargs)
         tensors = [leaf for leaf in leaves(plain(result)) if isinstance(leaf, Tensor)]
         if any(tensor.layout != torch.strided for tensor in tensors):
-            raise CompileError(refusals.layout(target or func.__name__, location_of(user_frame())))
+            raise CompileError(refusals.layout(target or getattr(func, "__name__", "call"), location_of(user_frame())))
         if not tensors and not written:
             self._value_read(target or getattr(func, "__name__", "call"), (node_args, node_kwargs))
             return result
@@ -503,6 +519,9 @@ class Recorder(TorchFunctionMode):
             by_user: no, where a site writes what it drew into the data.
             replaced: is it memory of another tensor now, as after ``x.data = y``?
         """
+        with torch._C.DisableTorchFunction():
+            if self._lent and (key := memory_key(tensor)) in self._lent:
+                self._lent[key] = (_content(tensor), self._lent[key][1])
         root, alias = self.values.root(tensor), self.values.find(tensor)
         if by_user:
             self._judge_write(tensor if root is None else root.tensor)
@@ -572,7 +591,7 @@ class Recorder(TorchFunctionMode):
     def _value_read(self, target: str, node_args: Arg) -> None:
         """A value leaves torch: harmless unless it depends on a random variable, an input or a parameter."""
         frame, word = user_frame(), target.rpartition(".")[2]
-        if self.in_constructor or only_asserts(calling_frame()) or only_asserts(frame) or in_expand():
+        if self.in_constructor or is_harmless(calling_frame()) or is_harmless(frame) or in_expand():
             return
         if word in (refusals.MEMORY | refusals.GRADIENT) and in_torch_or_pyro(calling_frame()):
             return  # it asks where a tensor lies, or looks for nan in gradients
@@ -580,6 +599,8 @@ class Recorder(TorchFunctionMode):
         if origin is not None:
             self.recording.errors.append(refusals.value_read(word, origin, location, use_of(frame)))
             return
+        if word in refusals.MEMORY:
+            self._lend(node_args, location)
         by_name = {ref: self.recording.buffers[ref] for ref in refs_in(node_args) if ref in self.recording.buffers}
         for path in by_name.values():
             self.recording.warnings.append(refusals.frozen_buffer(path, word, location))
@@ -592,7 +613,7 @@ class Recorder(TorchFunctionMode):
             alias = self.values.find(tensor) if isinstance(tensor, Tensor) else None
             if alias is None or alias.name not in self.recording.shaped:
                 continue
-            if not only_asserts(user_frame()) and not in_expand():
+            if not is_harmless(user_frame()) and not in_expand():
                 self.recording.errors.append(self.recording.shaped[alias.name])
 
     def origin_of(self, node_args: Arg) -> str | None:
@@ -713,6 +734,11 @@ def _eager() -> AbstractContextManager[Any]:
     """What torch.compile made is the program's own code again, while inside."""
     loaded = "torch._dynamo" in sys.modules  # nothing is compiled yet where it is not, and to load it takes a second
     return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
+
+
+def _content(tensor: Tensor) -> Tensor:
+    """A copy of the bytes of its whole memory."""
+    return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage()).clone()
 
 
 _METADATA_WORDS = frozenset(word.strip("_") for word in METADATA)

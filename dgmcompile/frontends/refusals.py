@@ -141,6 +141,16 @@ def hidden_write(name: str, location: Location | None) -> Diagnostic:
     )
 
 
+def foreign_write(location: Location | None) -> Diagnostic:
+    """Memory that a tensor shares with an array was written through the array."""
+    return Diagnostic(
+        code="foreign-write",
+        message="a tensor's memory, which leaves torch here, is written outside of torch and then read again",
+        location=location,
+        help="write by torch calls, or make a tensor of the array when it is complete",
+    )
+
+
 def gradient_write(location: Location | None) -> Diagnostic:
     """A write through ``.data``: what autograd has saved for the backward pass changes unnoticed."""
     return Diagnostic(

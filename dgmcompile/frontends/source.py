@@ -1,4 +1,4 @@
-"""Where in the user's source a call stands, the name it is assigned to, and whether it only asserts."""
+"""Where in the user's source a call stands, and the name it is assigned to."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import ast
 import linecache
 import os
 import sys
-from collections.abc import Iterator
 from functools import cache, lru_cache
 from types import CodeType, FrameType
-from typing import Literal, cast
 
 import pyro
 import torch
@@ -33,6 +31,16 @@ Span = tuple[int, int, int, int]
 """First line, first column, last line, last column; columns count UTF-8 bytes from 0, as in ast."""
 
 
+def is_users(file: str) -> bool:
+    """Is it the user's own, and no package's that is installed?"""
+    return not is_library(file) and not os.path.abspath(file).startswith(_SITE_PACKAGES)
+
+
+def is_recording(frame: FrameType) -> bool:
+    """Is it where this package runs the model?"""
+    return frame.f_code.co_filename in _CALLERS
+
+
 @cache
 def is_library(file: str) -> bool:
     if file.startswith("<") and not linecache.getlines(file):
@@ -50,7 +58,7 @@ def user_frame() -> FrameType | None:
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and is_library(frame.f_code.co_filename):
-        frame = None if frame.f_code.co_filename in _CALLERS else frame.f_back
+        frame = None if is_recording(frame) else frame.f_back
     return frame
 
 
@@ -107,7 +115,7 @@ def location_of(frame: FrameType | None) -> Location | None:
     return Location(file, line, start, end)
 
 
-_of_files = lru_cache(maxsize=256)
+of_files = lru_cache(maxsize=256)
 """Of functions of a file and its version."""
 
 
@@ -116,23 +124,23 @@ def forget_changed_files() -> None:
     linecache.checkcache()
 
 
-def _version(file: str) -> tuple[object, ...]:
+def version_of(file: str) -> tuple[object, ...]:
     """Another one after the file was edited."""
     if file not in linecache.cache:
         linecache.getlines(file)
     return linecache.cache.get(file, ())[:2]
 
 
-@_of_files
+@of_files
 def _assigned_names(file: str, version: tuple[object, ...]) -> dict[Span, tuple[str, ...]]:
     """Span of each assigned expression -> the names on the left."""
     names: dict[Span, tuple[str, ...]] = {}
-    for node in _walk(file, version):
+    for node in tree_of(file, version):
         if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             value = node if isinstance(node, ast.AugAssign) else node.value
             elements = target.elts if isinstance(target, ast.Tuple) else [target]
-            names[_span(value)] = tuple(_target_name(element) for element in elements)
+            names[node_span(value)] = tuple(_target_name(element) for element in elements)
     return names
 
 
@@ -151,7 +159,7 @@ def assigned_name(frame: FrameType | None, element: int | None = None) -> str:
     if frame is None or (span := span_of(frame)) is None:
         return ""
     file = frame.f_code.co_filename
-    names = _assigned_names(file, _version(file)).get(span, ())
+    names = _assigned_names(file, version_of(file)).get(span, ())
     if element is None:
         return names[0] if len(names) == 1 else ""
     return names[element] if len(names) > 1 and element < len(names) else ""
@@ -162,111 +170,13 @@ def called_for(frame: FrameType | None, element: int | None = None) -> str:
     return assigned_name(frame, element) if calling_frame() is frame else ""
 
 
-_ONLY_TALK = frozenset(
-    ["print", "warn", "warn_explicit", "_warn", "warning", "info", "debug", "error", "critical", "exception", "log"]
-)
-
-
-@_of_files
-def _assertion_spans(file: str, version: tuple[object, ...]) -> tuple[Span, ...]:
-    """Spans of what is only said, and of conditions that decide nothing but whether the program complains."""
-    conditions = (n.test for n in _walk(file, version) if isinstance(n, ast.Assert | ast.If) and _only_asserts(n))
-    said = (node.value for node in _walk(file, version) if isinstance(node, ast.Expr) and _only_talks(node))
-    return (*map(_span, conditions), *map(_span, said))
-
-
-@_of_files
-def _assertions(file: str, version: tuple[object, ...]) -> frozenset[Span]:
-    """Spans of whole statements that only assert: the jump on a condition that is a call counts as the statement."""
-    return frozenset(
-        _span(node) for node in _walk(file, version) if isinstance(node, ast.Assert | ast.If) and _only_asserts(node)
-    )
-
-
-def _only_asserts(node: ast.Assert | ast.If) -> bool:
-    return isinstance(node, ast.Assert) or _complains(node)
-
-
-def _complains(node: ast.If) -> bool:
-    return not node.orelse and all(
-        isinstance(statement, ast.Raise | ast.Pass | ast.Assert) or _only_talks(statement) for statement in node.body
-    )
-
-
-def _only_talks(statement: ast.stmt) -> bool:
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Call)
-        and _target_name(statement.value.func) in _ONLY_TALK
-    )
-
-
-def only_asserts(frame: FrameType | None) -> bool:
-    """Is what the frame evaluates part of an ``assert``, of a ``print``, or of an ``if`` that only raises or warns?"""
-    if frame is None or (span := span_of(frame)) is None:
-        return False
-    file = frame.f_code.co_filename
-    version = _version(file)
-    if span in _assertions(file, version):
-        return True
-    start, end = span[:2], span[2:]
-    return any(test[:2] <= start and end <= test[2:] for test in _assertion_spans(file, version))
-
-
-Use = Literal["branch", "loop", "index"]
-"""What a Python value decides."""
-
-
-@_of_files
-def _uses(file: str, version: tuple[object, ...]) -> tuple[tuple[Span, Use], ...]:
-    """Spans of the expressions that decide something."""
-    return tuple((_span(expression), use) for node in _walk(file, version) for expression, use in _decisions(node))
-
-
-def _decisions(node: ast.AST) -> Iterator[tuple[ast.expr, Use]]:
-    match node:
-        case ast.If() | ast.IfExp():
-            yield node.test, "branch"
-        case ast.comprehension():
-            for test in node.ifs:
-                yield test, "branch"
-        case ast.While():
-            yield node.test, "loop"
-        case ast.Call(func=ast.Name(id="range")):
-            yield node, "loop"
-        case ast.Subscript():
-            yield node.slice, "index"
-        case _:
-            pass
-
-
-@_of_files
-def _whole_statements(file: str, version: tuple[object, ...]) -> dict[Span, Use]:
-    """The jump on a condition that is a call counts as the statement."""
-    uses: dict[type, Use] = {ast.If: "branch", ast.While: "loop"}
-    return {_span(node): uses[type(node)] for node in _walk(file, version) if isinstance(node, ast.If | ast.While)}
-
-
-def use_of(frame: FrameType | None) -> Use | None:
-    """What the value decides that the frame evaluates, by the innermost expression around it; None if nothing."""
-    if frame is None or (span := span_of(frame)) is None:
-        return None
-    file = frame.f_code.co_filename
-    version = _version(file)
-    around = [(where, use) for where, use in _uses(file, version) if where[:2] <= span[:2] and span[2:] <= where[2:]]
-    if not around:
-        return cast(Use | None, _whole_statements(file, version).get(span))
-    innermost = max(around, key=lambda found: (found[0][:2], [-x for x in found[0][2:]]))
-    return cast(Use, innermost[1])
-
-
-@_of_files
-def _walk(file: str, version: tuple[object, ...]) -> list[ast.AST]:
+@of_files
+def tree_of(file: str, version: tuple[object, ...]) -> list[ast.AST]:
     try:
         return list(ast.walk(ast.parse("".join(linecache.getlines(file)))))
     except (SyntaxError, ValueError):
         return []
 
 
-def _span(node: ast.stmt | ast.expr) -> Span:
+def node_span(node: ast.stmt | ast.expr) -> Span:
     return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0

@@ -82,8 +82,12 @@ METADATA = frozenset(
 """Functions whose result tells nothing of a tensor's values."""
 
 
-_BY_FUNCTION: dict[Callable[..., Any], str] = {torch._weight_norm: "torch._weight_norm"}  # type: ignore[reportPrivateImportUsage]
-"""Functions that have no public name, and no public function that does the same."""
+_BY_FUNCTION: dict[Callable[..., Any], str] = {
+    torch._weight_norm: "torch._weight_norm",  # type: ignore[reportPrivateImportUsage]
+    torch._C._nn.pad_sequence: "torch.nn.utils.rnn.pad_sequence",  # type: ignore[attr-defined]
+    torch.segment_reduce: "torch.segment_reduce",
+}
+"""Functions that torch's own list of names lacks."""
 
 _NO_FUNCTIONS = frozenset(["torch.Tensor.set_", "torch.Tensor.resize_", "torch.Tensor.resize_as_"])
 """Methods that change where a tensor's memory is."""
@@ -148,8 +152,13 @@ def functional(target: str, args: Arg) -> tuple[str | Formula, Arg]:
             return f"{head}.{_OPERATORS.get(last, last[:-1])}", args
 
 
+_BY_PYTHON = frozenset(["torch.Tensor.apply_", "torch.Tensor.map_", "torch.Tensor.map2_"])
+
+
 def unversioned_writes(target: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    """The running statistics that a normalisation updates past autograd's version counters."""
+    """What is written past autograd's version counters, as the running statistics of a normalisation are."""
+    if target in _BY_PYTHON:
+        return _tensors(args[0])
     if target not in ("torch.nn.functional.batch_norm", "torch.nn.functional.instance_norm"):
         return []
     if not kwargs.get("training", kwargs.get("use_input_stats", False)):

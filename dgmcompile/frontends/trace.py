@@ -90,6 +90,7 @@ class _Program:
         for seed in range(2, 3 + (_MORE if base.recording.generators else 0)):
             with _other_weights(base):
                 again = self._record({}, seed, shuffle=True)
+            _refuse(again)  # what happens by chance, as a draw that only some values need
             _refuse_fresh(base, again)
             _refuse_difference(compared(base, again), base, again)
         sized = SizeFinder(base, self._arguments.size_classes(), lambda sizes: self._record(sizes, seed=1)).found()

@@ -19,6 +19,8 @@ class UnseenCalls(TorchDispatchMode):
         found: takes the tensors that it reads and those that it returns, or writes into.
     """
 
+    supports_higher_order_operators = True  # as torch.cond, which is an operation like any other here
+
     def __init__(self, is_seen: Callable[[], bool], found: Callable[[list[Tensor], list[Tensor]], None]) -> None:
         super().__init__()
         self._is_seen = is_seen

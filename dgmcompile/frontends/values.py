@@ -33,6 +33,12 @@ def carries_gradient(tensor: Tensor) -> bool:
         return False
 
 
+def memory_key(tensor: Tensor) -> int:
+    """The same for all tensors on one piece of memory, NumPy's arrays in between included."""
+    storage = tensor.untyped_storage()
+    return storage.data_ptr() or storage._cdata
+
+
 @dataclass
 class Alias:
     """A tensor (kept alive, so that its identity stays its own), the node of its value, and those it had before."""
@@ -102,7 +108,7 @@ class Values:
         self._storages: dict[int, _Storage] = {}
 
     def _storage(self, tensor: Tensor) -> _Storage:
-        key = tensor.untyped_storage()._cdata
+        key = memory_key(tensor)
         if key not in self._storages:
             self._storages[key] = _Storage(tensor)
         return self._storages[key]
@@ -126,6 +132,10 @@ class Values:
             return alias
         return self.same_memory(tensor)
 
+    def by_name(self, name: str) -> Alias | None:
+        """The tensor whose value is that of node ``name``, if there is one."""
+        return next((alias for alias in self._by_id.values() if alias.name == name), None)
+
     def aliases(self) -> list[Alias]:
         """Every tensor met so far, with the node of its value."""
         return list(self._by_id.values())
@@ -139,7 +149,7 @@ class Values:
     @_unseen
     def same_memory(self, tensor: Tensor) -> Alias | None:
         """A current alias of exactly the same memory."""
-        storage = self._storages.get(tensor.untyped_storage()._cdata)
+        storage = self._storages.get(memory_key(tensor))
         if storage is None or (alias := storage.aliases.get(geometry(tensor))) is None:
             return None
         return alias if storage.is_current(alias) else None
@@ -153,7 +163,7 @@ class Values:
     def source_of_view(self, whole: Tensor, view: Tensor) -> str | None:
         """The earliest value of ``whole`` that already holds all that ``view`` shows of it."""
         alias = self._by_id.get(id(whole))
-        if alias is None or whole.untyped_storage()._cdata != view.untyped_storage()._cdata:
+        if alias is None or memory_key(whole) != memory_key(view):
             return None
         written = self._storage(view).last_write(view)
         return next((name for stamp, name in alias.versions if stamp >= written), None)

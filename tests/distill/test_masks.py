@@ -53,6 +53,30 @@ def test_masks_within_and_outside_the_event(reduction: str):
     torch.testing.assert_close(out.total, x + 0.5 * (z + w))
 
 
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_a_mask_of_more_dims_than_the_batch_counts_as_often(reduction: str):
+    """As Pyro's log-probability does: the one draw is counted at each true place of the mask."""
+
+    def shifted(by: float) -> Any:
+        def program(x: Tensor, seen: Tensor) -> None:
+            with poutine.mask(mask=seen):
+                pyro.sample(
+                    "z", dist.Normal(by * torch.ones(3), 1.0).mask(torch.tensor([True, True, False])).to_event(1)
+                )
+            with pyro.plate("data", len(x)), poutine.scale(scale=0.5 * torch.ones(2, 1)):
+                pyro.sample("y", dist.Normal(by * torch.ones(3), 1.0).to_event(1))
+
+        return program
+
+    pair = dgm.pair(shifted(0.0), shifted(1.0), model_args=(X, SEEN), targets=["y"])
+    loss = dgm.compile(pair, latent_weight=1.0, reduction=reduction)
+    x, seen = values(7, 4), bits(7, 4).bool()
+    out = loss(x, seen, noise=loss.sample_noise(x, seen))
+    events = 3 if reduction == "mean" else 1
+    torch.testing.assert_close(out.latent["z"], seen.sum() * 2 * 0.5 / events)
+    torch.testing.assert_close(out.surrogate["y"], torch.tensor(2 * 0.5 * 3 * 0.5 / events))
+
+
 def test_a_mask_below_a_transform_is_refused():
     def program(x: Tensor, seen: Tensor) -> None:
         base = dist.Normal(torch.zeros(4), 1.0).mask(seen).to_event(1)

@@ -265,3 +265,12 @@ def test_large_programs_are_not_tried_at_large_sizes(monkeypatch: pytest.MonkeyP
     assert guards_of(model, values(8)) == []  # up to 32 elements only
     monkeypatch.setattr(sizes, "_AFFORDABLE", 5000)
     assert guards_of(model, values(8)) == [slice(1, 101)]
+
+
+def test_a_loss_is_compiled_again_where_a_bound_fails():
+    teacher, student = of_length(lambda n: min(n, 30)), of_length(lambda n: min(n, 30))
+    loss = dgm.Distillation(latent_weight=0.0)(teacher, student)
+    assert loss(values(8)).shape == loss(values(12)).shape == ()
+    assert len(loss._losses) == 1
+    assert loss(values(40)).shape == ()
+    assert len(loss._losses) == 2

@@ -163,6 +163,31 @@ def results_with_names() -> None:
     target(order.values + order.indices + top.values.sum() + z.max(0).indices)
 
 
+def arrays_on_the_same_memory() -> None:
+    """A tensor made of an array shares its memory; so does one made by DLPack."""
+    ones, z = torch.ones(3), latent().detach().clone()
+    torch.from_numpy(ones.numpy()).add_(1.0)
+    torch.utils.dlpack.from_dlpack(torch.utils.dlpack.to_dlpack(z)).mul_(ones)
+    target(z + ones)
+
+
+def arrays_that_are_only_read() -> None:
+    ones = torch.ones(3)
+    total = ones.numpy().sum()
+    ones.mul_(2.0)
+    target(latent() * ones * float(total))
+
+
+def laws_asked_for_numbers() -> None:
+    z = latent()
+    law = dist.Normal(z, 1.0)
+    target(law.cdf(weights()) + law.entropy() + dist.Gamma(z.exp(), 1.0).mean + law.log_prob(weights()))
+
+
+def sequences_padded() -> None:
+    target(nn.utils.rnn.pad_sequence([latent(), latent("other")[:2]]).sum(1))
+
+
 def copies() -> None:
     z = latent()
     target(copy.deepcopy(z) + z.clone().detach())
@@ -284,6 +309,10 @@ FOLLOWED: dict[str, Program] = {
         shapes_changed_in_place,
         results_with_names,
         copies,
+        arrays_on_the_same_memory,
+        arrays_that_are_only_read,
+        laws_asked_for_numbers,
+        sequences_padded,
         detached_memory_written,
         written_without_gradient,
         made_without_gradient,
@@ -371,6 +400,23 @@ def array_of_an_input(x: Tensor) -> None:
 
 def memory_of_a_latent() -> None:
     target(torch.as_tensor(memoryview(latent().detach().numpy())) * 1.0)
+
+
+def memory_written_by_numpy() -> None:
+    ones = torch.ones(3)
+    ones.numpy()[0] = 5.0
+    target(latent() * ones)
+
+
+def memory_written_by_numpy_later() -> None:
+    ones = torch.ones(3)
+    array, before = ones.numpy(), ones * 2
+    array[0] = 5.0
+    target(latent() * ones + before)
+
+
+def elements_changed_by_python() -> None:
+    target(latent().clone().apply_(lambda element: element + 1))
 
 
 def a_shallow_copy() -> None:
@@ -508,6 +554,9 @@ def several_at_once() -> None:
 REFUSED: list[tuple[Program, str]] = [
     (array_of_an_input, "value-array"),
     (memory_of_a_latent, "value-array"),
+    (memory_written_by_numpy, "foreign-write"),
+    (memory_written_by_numpy_later, "foreign-write"),
+    (elements_changed_by_python, "unknown-literal"),
     (a_shallow_copy, "value-array"),
     (data_written, "gradient-write"),
     (data_replaced, "gradient-write"),

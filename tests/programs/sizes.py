@@ -3,7 +3,8 @@
 import pyro
 import pyro.distributions as dist
 import torch
-from torch import Tensor
+from pyro import poutine
+from torch import Tensor, nn
 
 from tests.programs.program import Program, values
 
@@ -66,6 +67,46 @@ def loops_over_features(x: Tensor) -> None:
             pyro.sample(f"x_{i}", dist.Normal(float(i), 1.0), obs=x[:, i])
 
 
+def weighed_by_the_batch(x: Tensor) -> None:
+    """A mini-batch stands for a thousand points, by hand."""
+    mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+    with poutine.scale(scale=1000 / len(x)), pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Normal(mean, 1 / len(x)), obs=x)
+
+
+def weighed_in_a_module(x: Tensor) -> None:
+    """A number that follows a size, inside of a submodule."""
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(_AVERAGED(z), 1.0), obs=x)
+
+
+class _Averaged(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.gain * z.sum() * (1 / len(z)) + z
+
+
+_AVERAGED = _Averaged()
+
+
+def at_most_a_hundred(x: Tensor) -> None:
+    """Holds up to a hundred points."""
+    z = pyro.sample("z", dist.Normal(torch.zeros(min(len(x), 100)), 1.0).to_event(1))
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Normal(z.sum(), 1.0), obs=x)
+
+
+def first_three(x: Tensor) -> None:
+    """Holds from three points on."""
+    with pyro.plate("data", len(x)):
+        for i in range(len(x))[:3]:
+            pyro.sample(f"y_{i}", dist.Normal(x[i], 1.0))
+
+
 PROGRAMS = (
     Program(arithmetic, (values(4, 3),)),
     Program(flattened, (values(4, 3),)),
@@ -73,6 +114,10 @@ PROGRAMS = (
     Program(square, (values(3, 3),)),
     Program(batch_of_one, (values(1, 3),)),
     Program(halved, (values(4),), other_size=False),
+    Program(weighed_by_the_batch, (values(7),)),
+    Program(weighed_in_a_module, (values(7),)),
+    Program(at_most_a_hundred, (values(4),)),
+    Program(first_three, (values(5),)),
     Program(positions, (values(4, 3),)),
     Program(loops_over_features, (values(4, 3),)),
 )

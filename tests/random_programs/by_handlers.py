@@ -114,7 +114,7 @@ def run(
     """Every random variable of one run, made from ``noise`` unless its value is ``given``."""
     strategy = dgm.FullReparam()
     seen = Seen(given, targets, lambda: strategy.calls)
-    poutine.condition(strategy(seen(model)), data=noise)(*args, **kwargs)
+    poutine.condition(strategy(seen(model)), data=dict(noise))(*args, **kwargs)
     return seen.sites
 
 

@@ -11,12 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from textwrap import indent
+from typing import TypeVar
 
 from tests.random_programs.laws import COMPOSED, FAMILIES, USUAL, LawText
 from tests.random_programs.program import RandomProgram, either
 
 __all__ = ["Generator", "random_program"]
 
+Choice = TypeVar("Choice")
 Scope = frozenset[str]
 GLOBAL: Scope = frozenset()
 
@@ -155,6 +157,11 @@ FRAMES: tuple[tuple[int, bool, str], ...] = (
         f"def example(n):\n    return {ARGUMENTS}, {{}}",
     ),
     (
+        1,
+        False,
+        f"@poutine.scale(scale=2.0)\ndef model(x, m):\n    {{body}}\n\n\ndef example(n):\n    return {ARGUMENTS}, {{}}",
+    ),
+    (
         2,
         True,
         "class Model(PyroModule):\n"
@@ -229,6 +236,7 @@ class Generator:
             (2, self._looked_up),
             (1, self._sized),
             (1, self._recurrent),
+            (1, self._flow),
         )
         while len(self._names) < self._sites:
             self._weighted(statements)()
@@ -261,7 +269,7 @@ class Generator:
 
     # choices
 
-    def _weighted(self, choices: Sequence[tuple[int, object]]) -> object:  # type: ignore[type-arg]
+    def _weighted(self, choices: Sequence[tuple[int, Choice]]) -> Choice:
         weights = [weight for weight, _ in choices]
         return self._random.choices([choice for _, choice in choices], weights)[0]
 
@@ -550,6 +558,19 @@ class Generator:
         )
         self._values.append(Value(hidden, scope, True))
         self._names.append(f"{z}_{{t}}")
+
+    def _flow(self) -> None:
+        """A site behind a transform that is learnt."""
+        scope, flow, variable = self._scope(), self._fresh("flow"), self._fresh("z")
+        made = self._random.choice(
+            ["affine_autoregressive(3, hidden_dims=[4])", "affine_coupling(3, hidden_dims=[4])", "spline(3)"]
+        )
+        self._head.append(f"{flow} = transforms.{made}")
+        base = f"dist.Normal({self._three(scope)}, {self._positive(scope, True)}).to_event(1)"
+        law = f"dist.TransformedDistribution({base}, [{flow}])"
+        self._add(f'{variable} = pyro.sample("{variable}", {law})', scope)
+        self._values.append(Value(variable, scope, True))
+        self._names.append(variable)
 
     def _bayesian(self) -> None:
         """A module of which some weights are drawn."""

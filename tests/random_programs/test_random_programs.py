@@ -32,11 +32,11 @@ SOME = ("sizes", "emitted", "pair")
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],  # programs shrink by their statements, which is faster
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
 @given(number=st.integers(0, 2**32), some=st.sampled_from(SOME))
 def test_compiled_form_is_the_same_program(number: int, some: str, folder: Path):
-    program = random_program(random.Random(number), sites=5)
+    program = random_program(random.Random(number), sites=4)
     parts = {*PARTS} - {*SOME} | {some}
     try:
         check_program(program, folder, parts)
@@ -92,6 +92,8 @@ def test_every_family_of_the_registry_is_written():
         "functools.partial(",
         "*, flag=True",
         "group/",
+        "transforms.affine_autoregressive(",
+        "@poutine.scale(",
     ],
 )
 def test_programs_have(construct: str):
