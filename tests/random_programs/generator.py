@@ -200,6 +200,14 @@ PROLOGUES = (
 )
 """What makes the batch another size than the argument's."""
 
+LAYERS = (
+    "nn.Linear(3, 3)",
+    "nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))",
+    "nn.LayerNorm(3)",
+    "nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), nn.Dropout(0.5).eval())",
+    "nn.Sequential(nn.Linear(3, 3, bias=False), nn.Softplus())",
+)
+
 
 class Generator:
     """Writes one program."""
@@ -395,18 +403,10 @@ class Generator:
             net = self._random.choice(nets)
         else:
             net = self._fresh("net")
-            layers = self._random.choice(
-                [
-                    "nn.Linear(3, 3)",
-                    "nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))",
-                    "nn.LayerNorm(3)",
-                    "nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), nn.Dropout(0.5).eval())",
-                    "nn.Sequential(nn.Linear(3, 3, bias=False), nn.Softplus())",
-                ]
-            )
-            self._head.append(f"{net} = {layers}")
             linear = [line.partition(" ")[0] for line in self._head if line.endswith("= nn.Linear(3, 3)")]
-            if layers == "nn.Linear(3, 3)" and len(linear) > 1 and self._flag(0.5):
+            tied = bool(linear) and self._flag(0.8)
+            self._head.append(f"{net} = {'nn.Linear(3, 3)' if tied else self._random.choice(LAYERS)}")
+            if tied:
                 self._head.append(f"{net}.weight = {linear[0]}.weight")
             elif self._flag(0.2):
                 self._body.append(f'pyro.module("{net}", {net})')
