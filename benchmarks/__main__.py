@@ -1,7 +1,11 @@
-"""``python -m benchmarks [steps|tracing|nuts]``: two threads, and glibc told to keep the memory that it frees."""
+"""``python -m benchmarks [steps|tracing|nuts ...] [--device cuda]``.
+
+Two threads, and glibc told to keep the memory that it frees. The loss steps run on any device.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 
@@ -15,15 +19,18 @@ def main() -> None:
 
     from benchmarks import nuts, steps, tracing
 
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("wanted", nargs="*", choices=["steps", "tracing", "nuts"], default=["steps", "tracing"])
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="of the loss steps")
+    given = parser.parse_args()
     torch.set_num_threads(2)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.get_num_interop_threads()} interop\n")
-    wanted = sys.argv[1:] or ["steps", "tracing"]
-    if "steps" in wanted:
-        steps.run()
+    if "steps" in given.wanted:
+        steps.run(given.device)
         print()
-    if "tracing" in wanted:
+    if "tracing" in given.wanted:
         tracing.run()
-    if "nuts" in wanted:  # by name only: it takes minutes
+    if "nuts" in given.wanted:  # by name only: it takes minutes
         torch.set_num_threads(1)  # a dozen numbers at a time
         nuts.run()
 

@@ -67,14 +67,14 @@ def cases() -> list[Case]:
     ]
 
 
-def sides(case: Case) -> dict[str, Callable[[], Tensor]]:
+def sides(case: Case, device: torch.device) -> dict[str, Callable[[], Tensor]]:
     """What is timed: each makes the loss from the same noise and takes its gradient."""
     teacher, student = case.teacher, case.student
     if case.memory_format is not None:
         teacher, student = copy.deepcopy((teacher, student))
     pair = dgm.pair(teacher, student, model_args=case.args)
     loss: Any = dgm.compile(pair, latent_weight=LATENT_WEIGHT, memory_format=case.memory_format)
-    noise = loss.sample_noise(*case.args, generator=torch.Generator().manual_seed(0))
+    noise = loss.sample_noise(*case.args, generator=torch.Generator(device).manual_seed(0))
     noise = {**noise, **_unused_targets(case, noise)}
 
     def emitted() -> Tensor:
@@ -106,16 +106,20 @@ def _step(loss: Callable[[], Tensor], student: Any) -> Callable[[], Tensor]:
         student.zero_grad(set_to_none=True)
         total = loss()
         total.backward()
+        if total.device.type != "cpu":
+            torch.accelerator.synchronize()
         return total.detach()
 
     return step
 
 
-def run() -> None:
+def run(device: torch.device) -> None:
     """Print medians and ratios, and that all sides give the same loss."""
     print(f"{'loss step':13}{'emitted':>12}{'by hand':>12}{'handlers':>12}{'/ hand':>9}{'handl. /':>9}{'spread':>9}")
-    for case in cases():
-        timed = sides(case)
+    with device:
+        measured = cases()
+    for case in measured:
+        timed = sides(case, device)
         values = [float(side()) for side in timed.values()]
         found = medians(timed, seconds=case.seconds)
         of_floor, over_handlers = found["emitted"] / found["by hand"], found["handlers"] / found["emitted"]

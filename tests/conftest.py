@@ -17,6 +17,12 @@ hypothesis.settings.load_profile("dgmcompile")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
+    parser.addoption("--device", help="where tensors are made, as torch.set_default_device has it: cuda, say")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if device := config.getoption("--device"):
+        torch.set_default_device(device)
 
 
 @pytest.fixture(autouse=True)

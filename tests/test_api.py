@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import dgmcompile as dgm
+from tests import seeds
 
 
 class Program(nn.Module):
@@ -28,7 +29,7 @@ class Program(nn.Module):
             return pyro.sample("y", dist.Normal(z + h[:, None], 0.5).to_event(1), obs=y)
 
 
-X, Y = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), torch.zeros(8, 2)
+X, Y = torch.randn(8, 3, generator=seeds.generator(0)), torch.zeros(8, 2)
 ARGS = (X, Y)
 
 
@@ -172,13 +173,13 @@ def test_report(g: dgm.DGM):
 def test_compiled_model(model: Program, g: dgm.DGM):
     m = dgm.compile(dgm.compact(dgm.semi_auxiliary(g)))
     assert isinstance(m, nn.Module)
-    noise = m.sample_noise(*ARGS, generator=torch.Generator().manual_seed(1))
+    noise = m.sample_noise(*ARGS, generator=seeds.generator(1))
     assert {name: tuple(e.shape) for name, e in noise.items()} == {
         "z_noise": (8, 2),
         "h_noise": (8,),
         "y_noise": (8, 2),
     }
-    again = m.sample_noise(*ARGS, generator=torch.Generator().manual_seed(1))
+    again = m.sample_noise(*ARGS, generator=seeds.generator(1))
     assert all(torch.equal(noise[name], again[name]) for name in noise)
     values = m(*ARGS, noise=noise)
     assert list(values) == ["z", "h", "y"]

@@ -17,6 +17,7 @@ from dgmcompile.family_checks import CHECKS
 from dgmcompile.family_checks.statistics import chi_square_limit, kolmogorov_smirnov
 from dgmcompile.registration import preserved
 from dgmcompile.reparam import NOISE_TRANSFORMS
+from tests import seeds
 from tests.own_families import (
     DICE,
     SHIFTED,
@@ -269,7 +270,7 @@ def test_limit_of_student_t():
 
 
 def test_kolmogorov_smirnov_is_scipys():
-    value = torch.randn(500, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    value = torch.randn(500, dtype=torch.float64, generator=seeds.generator(0))
     found, limit, _ = kolmogorov_smirnov(value, lambda x: torch.special.ndtr(x), torch.float64)
     assert found == pytest.approx(stats.kstest(value.numpy(), "norm").statistic, rel=1e-9)
     assert limit == pytest.approx(math.sqrt(-math.log(0.5e-6) / 1000))

@@ -21,6 +21,7 @@ from dgmcompile.registration import preserved
 from dgmcompile.registration.tables import _tables
 from dgmcompile.reparam import COMPOSITIONS, NOISE_TRANSFORMS
 from tests import own_families as own
+from tests import seeds
 from tests.own_families import DICE, SHIFTED, TRIANGULAR, Dice, Shifted, Triangular
 
 NAME = "tests.own_families.Triangular"
@@ -49,7 +50,7 @@ class Program(nn.Module):
             return pyro.sample("y", Triangular(loc, 20.0).to_event(1), obs=y)
 
 
-X, Y = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)), torch.zeros(6, 2)
+X, Y = torch.randn(6, 2, generator=seeds.generator(0)), torch.zeros(6, 2)
 
 
 def refused(register: Callable[[], Any]) -> list[tuple[str, str]]:

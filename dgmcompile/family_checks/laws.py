@@ -312,7 +312,7 @@ class Transformed(Law):
             name: tuple(p.shape) if isinstance(p, Tensor) else ()
             for name, p in zip(self.entry.params, params, strict=False)
         }
-        generator, device = _generator(seed), torch.device("cpu")
+        generator, device = _generator(seed), torch.get_default_device()
         return [
             source.law.draw.function(size, dtype=source.dtype or self.dtype, device=device, generator=generator)
             for source, size in zip(self.entry.noises, self.entry.noise_shapes(shape, shapes), strict=True)
@@ -470,7 +470,7 @@ def _bounds(support: Any) -> str:
 
 
 def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
 
 
 @contextmanager

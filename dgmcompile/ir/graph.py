@@ -524,7 +524,7 @@ def map_arg(arg: Arg, leaf: Callable[[Any], Any]) -> Arg:
         return leaf(arg)
     match arg:
         case tuple():
-            return tuple(map_arg(a, leaf) for a in cast(tuple[Arg, ...], arg))
+            return tuple([map_arg(a, leaf) for a in cast(tuple[Arg, ...], arg)])
         case list():
             return [map_arg(a, leaf) for a in cast(list[Arg], arg)]
         case dict():
@@ -538,9 +538,24 @@ def map_arg(arg: Arg, leaf: Callable[[Any], Any]) -> Arg:
 
 def leaves(arg: Arg) -> list[Any]:
     """What `map_arg` would visit, in order."""
-    found: list[Any] = []
-    map_arg(arg, found.append)
-    return found
+    if not isinstance(arg, _CONTAINERS):
+        return [arg]
+    return [leaf for part in _parts(arg) for leaf in (leaves(part) if isinstance(part, _CONTAINERS) else (part,))]
+
+
+def _parts(container: Arg) -> Iterable[Arg]:
+    """What `map_arg` goes into, in order."""
+    match container:
+        case tuple() | list():
+            return cast(Iterable[Arg], container)
+        case dict():
+            return cast(dict[Arg, Arg], container).values()
+        case slice():
+            cut = cast("slice[Arg, Arg, Arg]", container)
+            return (cut.start, cut.stop, cut.step)
+        case _:
+            law: Law = container
+            return (law.params, [step.params for step in law.transforms], law.shape)
 
 
 def refs_in(arg: Arg) -> list[str]:

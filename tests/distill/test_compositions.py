@@ -22,6 +22,7 @@ from dgmcompile.ir.probes import without_probes
 from dgmcompile.passes import compact
 from dgmcompile.passes.canonicalize import canonicalize
 from dgmcompile.reparam import COMPOSITIONS
+from tests import seeds
 from tests.programs import compositions as programs
 from tests.programs.program import Program
 from tests.reparam.composed_laws import LAWS, ComposedLaw, FieldLaw, KalmanLaw, LinearLaw, SkewedTorus, SwitchingNumbers
@@ -96,7 +97,7 @@ def test_a_step_without_an_inverse_leaves_no_density():
 
 
 def test_forward_algorithm_sums_every_path():
-    generator = torch.Generator().manual_seed(0)
+    generator = seeds.generator(0)
     log_probs, initial, transition = (torch.randn(shape, generator=generator) for shape in ((4, 3), (3,), (3, 3)))
     terms = []
     for start, *path in itertools.product(range(3), repeat=5):
@@ -144,7 +145,7 @@ def test_loss_is_the_monte_carlo_estimate_by_hand(make: type[ComposedLaw]):
     teacher, student = make(0), make(1)
     copies = torch.zeros(12)
     loss: Any = dgm.compile(dgm.pair(teacher.model, student.model, model_args=(copies,), targets="x"))
-    noise = loss.sample_noise(copies, generator=torch.Generator().manual_seed(2))
+    noise = loss.sample_noise(copies, generator=seeds.generator(2))
     x = dgm.compile(dgm.trace(teacher.model, (copies,), targets="x"))(copies, noise=noise)["x"].detach()
     expected = (teacher.log_prob(x).detach() - student.log_prob(x)).mean()
     found = loss(copies, noise=noise).total

@@ -28,6 +28,7 @@ from dgmcompile.distill.divergences import (
     divergence,
     estimator,
 )
+from tests import seeds
 
 Params = dict[str, Tensor]
 K, D, RANK, TOTAL = 4, 3, 2, 7
@@ -387,7 +388,7 @@ def raw_size(p_family: str, q_family: str, family: str) -> tuple[int, ...]:
 
 
 def random_pair(name: str, p_family: str, q_family: str, batch: int = 5, seed: int = 0) -> tuple[Params, Params]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeds.generator(seed)
     p_raw, q_raw = (
         torch.randn((batch, *raw_size(p_family, q_family, f)), generator=generator, dtype=torch.float64)
         for f in (p_family, q_family)
@@ -771,7 +772,7 @@ def test_equal_parameters_give_exactly_zero(name: str, family: str, dtype: torch
 
 
 def random_raw(family: str, batch: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeds.generator(seed)
     return torch.randn((batch, FAMILIES[family][0]), generator=generator, dtype=torch.float64)
 
 
@@ -978,7 +979,7 @@ def test_is_one_graph_to_the_compiler(family: str):
 @pytest.mark.parametrize(("name", "p_family", "q_family"), PROPER)
 def test_never_negative(name: str, p_family: str, q_family: str):
     """For parameters far apart, and for some that nearly or exactly agree."""
-    generator = torch.Generator().manual_seed(15)
+    generator = seeds.generator(15)
     raws: list[Tensor] = []
     for family in (p_family, q_family):
         size = raw_size(p_family, q_family, family)

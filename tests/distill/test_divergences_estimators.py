@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dgmcompile.distill.divergences import COMONOTONE_FAMILIES, ESTIMATORS, LOG_PROBS, divergence, estimator
 from dgmcompile.reparam import NOISE_TRANSFORMS
+from tests import seeds
 from tests.distill.test_divergences import D, K, covering, mapped, params, raw_size
 
 F_DIVERGENCES = ("kl", "reverse_kl", "js")
@@ -33,7 +34,7 @@ def exact(name: str, family: str, p: Mapping[str, Tensor | float], q: Mapping[st
 
 
 def normals(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(shape, generator=seeds.generator(seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("name", [*F_DIVERGENCES, "cross_entropy"])
@@ -171,9 +172,9 @@ PAIRS: dict[str, tuple[Params, ...]] = {
 def coupled_values(family: str, n: int) -> list[Tensor]:
     """What the two parameter sets of a family make of one noise."""
     transform = NOISE_TRANSFORMS[family]
-    generator = torch.Generator().manual_seed(5)
+    generator = seeds.generator(5)
     noises = [
-        source.law.draw.function((n,), dtype=torch.float64, device="cpu", generator=generator)
+        source.law.draw.function((n,), dtype=torch.float64, device=generator.device, generator=generator)
         for source in transform.noises
     ]
     return [
@@ -241,9 +242,9 @@ def in_precision(params: Mapping[str, Any], dtype: torch.dtype) -> Params:
 def draws(family: str, params: Mapping[str, Any], n: int, dtype: torch.dtype) -> Tensor:
     transform = NOISE_TRANSFORMS[family]
     shapes = {key: tuple(x.shape) if isinstance(x, Tensor) else () for key, x in params.items()}
-    generator = torch.Generator().manual_seed(8)
+    generator = seeds.generator(8)
     noises = [
-        source.law.draw.function(shape, dtype=source.dtype or dtype, device="cpu", generator=generator)
+        source.law.draw.function(shape, dtype=source.dtype or dtype, device=generator.device, generator=generator)
         for source, shape in zip(
             transform.noises, transform.noise_shapes((n, *event_shape(family)), shapes), strict=True
         )

@@ -14,13 +14,14 @@ from scipy import stats
 from torch import Tensor
 
 from dgmcompile.distill.divergences import LOG_PROBS
+from tests import seeds
 
 Params = dict[str, Tensor]
 TOTAL, K, D, RANK, BATCH = 6, 4, 3, 2, 40
 
 
 def _draws(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(shape, generator=seeds.generator(seed), dtype=torch.float64)
 
 
 LOC, SCALE, OTHER = 2 * _draws(0, BATCH), _draws(1, BATCH).exp(), _draws(2, BATCH).exp()

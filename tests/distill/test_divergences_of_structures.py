@@ -20,6 +20,7 @@ from dgmcompile.distill.divergences import (
     divergence,
     estimator,
 )
+from tests import seeds
 
 
 def double(*values: Any) -> list[Tensor]:
@@ -77,7 +78,7 @@ def test_the_gradient_at_no_direction():
 
 def test_wishart_agrees_with_torch_one_by_one():
     """In a batch torch's KL sums over the batch."""
-    generator = torch.Generator().manual_seed(0)
+    generator = seeds.generator(0)
     for size in (1, 2, 4):
         raw = torch.randn(2, size, size, generator=generator, dtype=torch.float64)
         p_tril, q_tril = raw.tril(-1) + raw.diagonal(0, -2, -1).exp().diag_embed()

@@ -10,6 +10,7 @@ from pyro.distributions import transforms
 from torch import Tensor, nn
 
 import dgmcompile as dgm
+from tests import seeds
 from tests.programs.program import seeded, values
 
 
@@ -45,7 +46,7 @@ def test_loss_and_gradient_are_those_of_torch_distributions(make_flow):
         teacher, student = Model(make_flow, 1), Model(make_flow, 3)
         x = values(5, 4).double()
         loss = dgm.compile(dgm.pair(teacher, student, model_args=(x,)), latent_weight=0.3)
-        noise = loss.sample_noise(x, generator=torch.Generator().manual_seed(0))
+        noise = loss.sample_noise(x, generator=seeds.generator(0))
         out = loss(x, noise=noise)
         found = torch.autograd.grad(out.total, list(student.parameters()), allow_unused=True)
 

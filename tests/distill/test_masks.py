@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 import dgmcompile as dgm
+from tests import seeds
 from tests.programs.program import bits, values
 
 X, SEEN = values(5, 4), bits(5, 4).bool()
@@ -34,7 +35,7 @@ def model(scale: float) -> Any:
 def test_masks_within_and_outside_the_event(reduction: str):
     pair = dgm.pair(model(1.0), model(2.0), model_args=(X, SEEN))
     loss = dgm.compile(pair, latent_weight=0.5, reduction=reduction)
-    noise = loss.sample_noise(X, SEEN, generator=torch.Generator().manual_seed(0))
+    noise = loss.sample_noise(X, SEEN, generator=seeds.generator(0))
     out = loss(X, SEEN, noise=noise)
     one = kl_divergence(dist.Normal(0.0, 1.0), dist.Normal(0.0, 2.0))
     dims = {"z": 4, "w": 6, "x": 4} if reduction == "mean" else {"z": 1, "w": 1, "x": 1}

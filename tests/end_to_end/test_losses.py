@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
 import dgmcompile as dgm
+from tests import seeds
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -167,7 +168,7 @@ def gradients(case: Case, total: Tensor) -> dict[str, Tensor]:
 def test_loss_and_gradients_are_those_by_handlers(case: Case, method: Any):
     pair = dgm.pair(case.teacher, case.student, method=method, model_args=case.args)
     loss: Any = dgm.compile(pair, latent_weight=0.3)
-    noise = loss.sample_noise(*case.args, generator=torch.Generator().manual_seed(2))
+    noise = loss.sample_noise(*case.args, generator=seeds.generator(2))
     out = loss(*case.args, noise=noise)
     total, terms = by_hand(case, noise, 0.3, local=method == "local")
     torch.testing.assert_close(out.total, total, rtol=1e-9, atol=1e-12)
@@ -183,7 +184,7 @@ def test_loss_and_gradients_are_those_by_handlers(case: Case, method: Any):
 def test_a_step_is_a_function_of_its_noise(case: Case):
     loss: Any = dgm.compile(dgm.pair(case.teacher, case.student, model_args=case.args))
     loss.eval()
-    noise, again = (loss.sample_noise(*case.args, generator=torch.Generator().manual_seed(5)) for _ in range(2))
+    noise, again = (loss.sample_noise(*case.args, generator=seeds.generator(5)) for _ in range(2))
     assert noise and all(torch.equal(noise[name], again[name]) for name in noise)
     first, second = loss(*case.args, noise=noise), loss(*case.args, noise=again)
     assert torch.equal(first.total, second.total)
@@ -192,7 +193,7 @@ def test_a_step_is_a_function_of_its_noise(case: Case):
 
 def test_the_users_student_learns_and_the_teacher_does_not(case: Case):
     loss: Any = dgm.compile(dgm.pair(case.teacher, case.student, model_args=case.args))
-    generator = torch.Generator().manual_seed(6)
+    generator = seeds.generator(6)
     noise = loss.sample_noise(*case.args, generator=generator)
     leaves = leaves_of(case)
     before = loss(*case.args, noise=noise).total

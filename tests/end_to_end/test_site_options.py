@@ -12,6 +12,7 @@ from torch import Tensor
 
 import dgmcompile as dgm
 from dgmcompile.ir.graph import Sample
+from tests import seeds
 from tests.programs.program import values
 
 
@@ -60,7 +61,7 @@ def test_options_stand_in_the_text_and_come_back():
 def test_a_named_gradient_reaches_the_parameter_and_leaves_the_value():
     exact = dgm.compile(dgm.compact(dgm.semi_auxiliary(dgm.trace(lambda x: model(x, shift=x.mean()), (X,)))))
     x = values(6, seed=1).requires_grad_()
-    noise = exact.sample_noise(x, generator=torch.Generator().manual_seed(0))
+    noise = exact.sample_noise(x, generator=seeds.generator(0))
     value = exact(x, noise=noise)["k"]
     assert not value.requires_grad
     for options in ({"gradient": "straight_through"}, {"gradient": "relaxed", "temperature": 0.3}):
@@ -108,7 +109,7 @@ def test_an_unknown_site_is_refused():
 
 def losses(teacher: Any, student: Any, **options: Any) -> Any:
     loss = dgm.compile(dgm.pair(teacher, student, model_args=(X,)), **options)
-    noise = loss.sample_noise(X, generator=torch.Generator().manual_seed(0))
+    noise = loss.sample_noise(X, generator=seeds.generator(0))
     return loss(X, noise=noise)
 
 
@@ -166,7 +167,7 @@ def test_mixtures_of_other_numbers_of_components_share_noise():
     pair = dgm.pair(mixture(3), mixture(5), model_args=(X,))
     assert [warning.code for warning in pair.warnings] == ["other-variant"]
     loss = dgm.compile(pair)
-    noise = loss.sample_noise(X, generator=torch.Generator().manual_seed(0))
+    noise = loss.sample_noise(X, generator=seeds.generator(0))
     assert {name: tuple(value.shape) for name, value in noise.items() if name.startswith("z")} == {
         "z_component_noise": (4,),
         "z_components_noise": (4, 1),

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tests import seeds
+
 Edges = frozenset[tuple[str, str]]
 
 
@@ -47,12 +49,12 @@ def edges(*pairs: str) -> Edges:
 
 def values(*shape: int, seed: int = 0) -> torch.Tensor:
     """Standard-normal numbers that depend on nothing but ``seed``."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(*shape, generator=seeds.generator(seed))
 
 
 def bits(*shape: int, seed: int = 0) -> torch.Tensor:
     """Zeros and ones."""
-    return (torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) < 0.5).float()
+    return (torch.rand(*shape, generator=seeds.generator(seed)) < 0.5).float()
 
 
 def seeded(make: Callable[[], nn.Module], seed: int = 0) -> Any:

@@ -26,6 +26,7 @@ from dgmcompile.codegen import module as emission
 from dgmcompile.codegen.formatting import formatted
 from dgmcompile.ir.graph import Sample
 from dgmcompile.reparam import NOISE_TRANSFORMS
+from tests import seeds
 from tests.random_programs.by_handlers import FEW_DIGITS, UNCOMPARED, LossByHandlers
 from tests.random_programs.program import RandomProgram
 
@@ -262,7 +263,7 @@ class _Checks:
             (self._teacher.model, self._teacher.inside), (student.model, student.inside), targets, program.method, means
         )
         args, kwargs = self._teacher.arguments(SIZES[1])
-        noise = loss.sample_noise(*args, **kwargs, generator=torch.Generator().manual_seed(3))
+        noise = loss.sample_noise(*args, **kwargs, generator=seeds.generator(3))
         out = loss(*args, **kwargs, noise=noise)
         ours = {**out.surrogate, **out.latent}
         theirs = by_hand.terms(args, kwargs, _all_noise(self._graph, args, kwargs, noise))
@@ -307,12 +308,12 @@ def _is_averaged(law: Sample) -> bool:
 def _all_noise(graph: Any, args: Any, kwargs: Any, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """With the noise of latents that nothing in the loss reads."""
     compiled: Any = dgm.compile(dgm.auxiliary(graph))
-    full = compiled.sample_noise(*args, **kwargs, generator=torch.Generator().manual_seed(4))
+    full = compiled.sample_noise(*args, **kwargs, generator=seeds.generator(4))
     return {**full, **noise}
 
 
 def _noise(compiled: Any, args: Any, kwargs: Any) -> dict[str, Tensor]:
-    return compiled.sample_noise(*args, **kwargs, generator=torch.Generator().manual_seed(5))
+    return compiled.sample_noise(*args, **kwargs, generator=seeds.generator(5))
 
 
 def _values(compiled: Any, args: Any, kwargs: Any, noise: Mapping[str, Tensor]) -> dict[str, Tensor]:

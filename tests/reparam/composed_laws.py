@@ -11,6 +11,8 @@ import torch
 from pyro.distributions import transforms as T
 from torch import Tensor, nn
 
+from tests import seeds
+
 
 class ComposedLaw(nn.Module):
     """``law()`` is a Pyro distribution; its parameters depend on ``seed`` only and are in float64."""
@@ -19,7 +21,7 @@ class ComposedLaw(nn.Module):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeds.generator(seed)
         for name, shape in self.shapes.items():
             value = torch.randn(shape, generator=generator, dtype=torch.float64)
             setattr(self, name, nn.Parameter(0.6 * value))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dgmcompile.reparam import NoiseTransform
+from tests import seeds
 from tests.reparam.example import Given
 
 INDICES = ("group_idx",)
@@ -40,12 +41,12 @@ def draw_noise(
     transform: NoiseTransform, params: list[Any], shape: tuple[int, ...], dtype: torch.dtype
 ) -> list[Tensor]:
     """Noise for a value of ``shape``, from a fixed seed."""
-    generator = torch.Generator().manual_seed(1)
+    generator = seeds.generator(1)
     shapes = {
         name: tuple(p.shape) if isinstance(p, Tensor) else () for name, p in zip(transform.params, params, strict=True)
     }
     return [
-        source.law.draw.function(size, dtype=source.dtype or dtype, device=torch.device("cpu"), generator=generator)
+        source.law.draw.function(size, dtype=source.dtype or dtype, device=generator.device, generator=generator)
         for source, size in zip(transform.noises, transform.noise_shapes(shape, shapes), strict=True)
     ]
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dgmcompile.ir.size import Size
 from dgmcompile.reparam import NOISE_TRANSFORMS, NoiseTransform
+from tests import seeds
 from tests.reparam.closed_forms import EXAMPLES
 from tests.reparam.drawing import as_given, canonical, draw, draw_noise
 from tests.reparam.example import Given
@@ -207,7 +208,7 @@ def test_von_mises_3d_has_gradients_everywhere(concentration: list[float]):
 
 def test_near_mean_directions_have_near_values_of_von_mises_3d():
     """The noise that two laws share is worth something, whatever the direction."""
-    generator = torch.Generator().manual_seed(3)
+    generator = seeds.generator(3)
     pole = torch.randn(500, 3, generator=generator, dtype=torch.float64)
     pole = torch.cat((pole, torch.tensor([[0.3, 0.2, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)))
     aside = pole + 1e-6 * torch.randn(len(pole), 3, generator=generator, dtype=torch.float64)

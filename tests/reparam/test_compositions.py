@@ -16,6 +16,7 @@ from torch import Tensor
 import dgmcompile as dgm
 from dgmcompile.ir.graph import Noise, leaves
 from dgmcompile.reparam import COMPOSITIONS
+from tests import seeds
 from tests.reparam.composed_laws import (
     LAWS,
     ComposedLaw,
@@ -321,7 +322,7 @@ def test_what_gradients_reach(case: Reached):
 def test_pathwise_gradient_is_that_of_finite_differences(make: type[ComposedLaw]):
     law = make()
     run = compiled(law)
-    noise = run.sample_noise(torch.zeros(4), generator=torch.Generator().manual_seed(0))
+    noise = run.sample_noise(torch.zeros(4), generator=seeds.generator(0))
     params = dict(law.named_parameters())
 
     def total(values: dict[str, Tensor]) -> Tensor:
@@ -359,7 +360,7 @@ ONE_EACH = (
 def test_vmap_is_a_loop(make: type[ComposedLaw]):
     run = compiled(make())
     copies = torch.zeros(3)
-    noises = [run.sample_noise(copies, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+    noises = [run.sample_noise(copies, generator=seeds.generator(seed)) for seed in range(2)]
     stacked = {name: torch.stack([noise[name] for noise in noises]) for name in noises[0]}
     together = torch.func.vmap(lambda noise: run(copies, noise=noise)["x"])(stacked)
     for value, noise in zip(together, noises, strict=True):

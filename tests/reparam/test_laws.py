@@ -7,6 +7,7 @@ import torch
 from scipy import stats
 
 from dgmcompile.reparam import NOISE_LAWS, NoiseLaw
+from tests import seeds
 
 DTYPES = (torch.float32, torch.float64)
 EXACT = {"StandardNormal": stats.norm(), "StandardExponential": stats.expon(), "StandardUniform": stats.uniform()}
@@ -14,8 +15,8 @@ DRAWS = 200_000
 
 
 def draw(law: NoiseLaw, size: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return law.draw.function(size, dtype=dtype, device=torch.device("cpu"), generator=generator)
+    generator = seeds.generator(seed)
+    return law.draw.function(size, dtype=dtype, device=generator.device, generator=generator)
 
 
 def test_each_law_stands_under_its_name_and_has_an_exact_cdf_here():
