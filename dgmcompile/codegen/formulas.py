@@ -168,9 +168,9 @@ def _names_read(text: str) -> list[str]:
     return [name for name in dict.fromkeys(read) if name not in bound]
 
 
-def import_lines(text: str, others: Mapping[str, Import]) -> str:
-    """The imports that ``text`` needs: Python's own, then torch's."""
-    used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+def import_lines(texts: Iterable[str], others: Mapping[str, Import]) -> str:
+    """The imports that these definitions need: Python's own, then torch's."""
+    used = frozenset[str]().union(*map(_names_in, texts))
     wanted = {name: origin for name, origin in {**others, **STANDARD}.items() if name in used}
     members: dict[str, list[str]] = {}
     modules: list[str] = []
@@ -184,3 +184,8 @@ def import_lines(text: str, others: Mapping[str, Import]) -> str:
     ]
     ours = [line for line in lines if line.split()[1].split(".")[0] == "torch"]
     return "\n".join([*(line for line in lines if line not in ours), "", *ours])
+
+
+@lru_cache(maxsize=1024)
+def _names_in(text: str) -> frozenset[str]:
+    return frozenset(node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name))

@@ -144,9 +144,9 @@ class File:
             helpers.add("State", StateClass)
         loader = Texts()
         loader.add("load_weights", load_weights)
-        body = "\n\n\n".join([*helpers.definitions.values(), *definitions, *loader.definitions.values()])
+        body = [*helpers.definitions.values(), *definitions, *loader.definitions.values()]
         imports = import_lines(body, {**self.texts.imports, **helpers.imports, **loader.imports})
-        return formatted(f"{title}\n\n{imports}\n\n\n{body}\n")
+        return formatted("\n\n\n".join([f"{title}\n\n{imports}", *body]) + "\n")
 
 
 def _emit(graph: Graph, layout: Layout) -> _Emitted:

@@ -185,7 +185,7 @@ class _Program:
             helpers.append(inspect.getsource(State).strip())
         body = "\n\n\n".join([*helpers, *definitions, program])
         used = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
-        imports = import_lines(body, file.texts.imports)
+        imports = import_lines([body], file.texts.imports)
         theirs = {name: origin for name, origin in _PYRO.items() if name in used}
         title = docstring(f"Model `{self.state.graph.name}` as a Pyro program, written by dgmcompile.")
         return formatted(f"{title}\n\n{_with_pyro(imports, theirs, self._imports)}\n\n\n{body}\n")

@@ -6,7 +6,7 @@ from nothing else. Nodes and graphs are immutable: a pass returns a new graph.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, Self, cast
@@ -543,19 +543,17 @@ def leaves(arg: Arg) -> list[Any]:
     return [leaf for part in _parts(arg) for leaf in (leaves(part) if isinstance(part, _CONTAINERS) else (part,))]
 
 
-def _parts(container: Arg) -> Iterable[Arg]:
+def _parts(container: Arg) -> Sequence[Arg]:
     """What `map_arg` goes into, in order."""
-    match container:
-        case tuple() | list():
-            return cast(Iterable[Arg], container)
-        case dict():
-            return cast(dict[Arg, Arg], container).values()
-        case slice():
-            cut = cast("slice[Arg, Arg, Arg]", container)
-            return (cut.start, cut.stop, cut.step)
-        case _:
-            law: Law = container
-            return (law.params, [step.params for step in law.transforms], law.shape)
+    if isinstance(container, tuple | list):
+        return cast(Sequence[Arg], container)
+    if isinstance(container, dict):
+        return list(cast(dict[Arg, Arg], container).values())
+    if isinstance(container, slice):
+        cut = cast("slice[Arg, Arg, Arg]", container)
+        return (cut.start, cut.stop, cut.step)
+    law: Law = container
+    return (law.params, [step.params for step in law.transforms], law.shape)
 
 
 def refs_in(arg: Arg) -> list[str]:

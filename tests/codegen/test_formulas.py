@@ -43,7 +43,7 @@ def test_what_a_formula_calls_stands_before_it():
     assert texts.definitions["LOG_TWO_PI"] == f"LOG_TWO_PI = {LOG_TWO_PI!r}"
     body = "\n\n".join(texts.definitions.values())
     scope: dict[str, Callable[[Tensor], Tensor]] = {}
-    exec(import_lines(body, texts.imports) + "\n" + body, scope)
+    exec(import_lines([body], texts.imports) + "\n" + body, scope)
     assert torch.equal(scope["outer"](torch.ones(2)), outer(torch.ones(2)))
 
 
@@ -51,7 +51,7 @@ def test_what_a_formula_calls_stands_before_it():
 def test_every_formula_of_ours_can_be_printed(formula: Formula):
     texts = texts_of([formula])
     body = "\n\n\n".join(texts.definitions.values())
-    file = formatted(f"{import_lines(body, texts.imports)}\n\n\n{body}\n")
+    file = formatted(f"{import_lines([body], texts.imports)}\n\n\n{body}\n")
     assert imported(file) <= {"torch", "math", "typing"}
     assert "All checks passed" in ruff_check(file)
     scope: dict[str, object] = {}
