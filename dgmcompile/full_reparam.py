@@ -28,6 +28,7 @@ from dgmcompile.ir.graph import Arg, Law, Sample, Shape, Site, TransformStep, le
 from dgmcompile.passes.auxiliary import problems_of
 from dgmcompile.passes.draws import given_as
 from dgmcompile.reparam import COMPOSITIONS, NOISE_TRANSFORMS, Composition, NoiseTransform
+from dgmcompile.reparam.registry import converted_with
 
 _NOISE = "_dgm_noise"
 """Entry in ``infer`` of the sites that the strategy adds."""
@@ -327,8 +328,7 @@ class _Tensors:
         for param in family.params:
             given = given_as(param, params, family)
             if given is not None:
-                value = params[given]
-                found[param] = value if given == param else family.conversions[param][given].function(value)
+                found[param] = params[given] if given == param else _converted(param, given, family, params)
         return found
 
     def _noise(self, law: str, shape: Shape, dtype: torch.dtype) -> Tensor:
@@ -356,6 +356,11 @@ class _Tensors:
             name = f"{wanted}_{count}"
         self._names.add(name)
         return name
+
+
+def _converted(param: str, given: str, family: NoiseTransform | Composition, params: Mapping[str, Any]) -> Any:
+    formula = family.conversions[param][given]
+    return formula.function(params[given], *(params[other] for other in converted_with(formula)))
 
 
 def _positional(family: NoiseTransform, params: Mapping[str, Any]) -> list[Any]:

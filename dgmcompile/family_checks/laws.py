@@ -30,6 +30,7 @@ from dgmcompile.frontends.trace import trace
 from dgmcompile.ir.graph import Formula
 from dgmcompile.passes import lower
 from dgmcompile.reparam import NoiseTransform
+from dgmcompile.reparam.registry import converted_with
 
 Values = dict[str, Any]
 
@@ -303,7 +304,8 @@ class Transformed(Law):
             if given.get(name) is not None:
                 found.append(given[name])
             elif other is not None:
-                found.append(others[other].function(given[other]))
+                formula = others[other]
+                found.append(formula.function(given[other], *(given[name] for name in converted_with(formula))))
         return found
 
     def noise(self, count: int, seed: int) -> list[Tensor]:

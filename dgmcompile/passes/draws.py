@@ -22,6 +22,7 @@ from dgmcompile.reparam import (
     Registry,
     StepTransform,
 )
+from dgmcompile.reparam.registry import converted_with
 
 
 @dataclass(frozen=True)
@@ -189,13 +190,14 @@ class SiteWriter:
         if given is None or given == param:
             return params.get(param)
         formula, value = family.conversions[param][given], params[given]
-        inferred = infer_type(formula, (value,), self.types)
+        args = (value, *(self._parameter(other, family, params) for other in converted_with(formula)))
+        inferred = infer_type(formula, args, self.types)
         source = self.types.get(value.name) if isinstance(value, Ref) else None
         usual = (source.shape or (), source.dtype) if source else ((), torch.get_default_dtype())
         shape, dtype = inferred or usual
         name = self.fresh(f"{self._prefix}_{param}")
         location = self.site.location
-        return self._add(Call(name=name, target=formula, args=(value,), shape=shape, dtype=dtype, location=location))
+        return self._add(Call(name=name, target=formula, args=args, shape=shape, dtype=dtype, location=location))
 
     # nodes
 

@@ -15,7 +15,7 @@ from dgmcompile.ir.graph import Formula, Shape
 from dgmcompile.reparam.binomial import quadrature_on_unit_interval
 from dgmcompile.reparam.gamma import in_double, root_of_tail
 from dgmcompile.reparam.laws import STANDARD_UNIFORM
-from dgmcompile.reparam.registry import NoiseSource, NoiseTransform
+from dgmcompile.reparam.registry import NoiseSource, NoiseTransform, tensor_or_number
 
 
 def wrapped_angle(angle: Tensor) -> Tensor:
@@ -237,6 +237,13 @@ def sine_bivariate_von_mises_from_noise(
     return wrapped_angle(angles).to(phi_noise.dtype)
 
 
+def correlation_from_weighted(
+    weighted_correlation: Tensor | float, phi_concentration: Tensor | float, psi_concentration: Tensor | float
+) -> Tensor:
+    """As a share of the geometric mean of the concentrations, up to which the law has one mode."""
+    return weighted_correlation * torch.sqrt(tensor_or_number(phi_concentration * psi_concentration))
+
+
 def _one_noise_an_angle(value: Shape, params: Mapping[str, Shape]) -> tuple[Shape, ...]:
     return (value[:-1], value[:-1])
 
@@ -247,6 +254,7 @@ SINE_BIVARIATE_VON_MISES = NoiseTransform(
     params=("phi_loc", "psi_loc", "phi_concentration", "psi_concentration", "correlation"),
     forward=Formula.of(sine_bivariate_von_mises_from_noise),
     noise_shapes=_one_noise_an_angle,
+    conversions={"correlation": {"weighted_correlation": Formula.of(correlation_from_weighted)}},
     event_dim=1,
     source="Singh, Hnizdo & Demchuk 2002, Biometrika 89, 719-723; Rosenblatt's transformation",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -71,7 +72,8 @@ class NoiseTransform:
             ``forward`` is not one-to-one.
         differentiable: do gradients reach every parameter? Where not they are exactly zero.
         no_gradient: the parameters that get none, where others do; see `without_gradient`.
-        conversions: canonical parameter -> {parameter that a user may give instead: formula of it}.
+        conversions: canonical parameter -> {parameter that a user may give instead: formula of it, and of the
+            canonical parameters by whose names its further arguments are called}.
         identity: values of the parameters for which ``forward(noise, ...)`` is the noise itself.
         event_dim: of a single draw.
         discrete: is the support countable?
@@ -221,6 +223,12 @@ class Registry(Generic[Entry]):
 
     def names(self) -> tuple[str, ...]:
         return tuple(self.table)
+
+
+def converted_with(formula: Formula) -> tuple[str, ...]:
+    """The canonical parameters that a conversion reads beside what was given."""
+    arguments = list(inspect.signature(formula.function).parameters.values())[1:]
+    return tuple(argument.name for argument in arguments if argument.default is argument.empty)
 
 
 def tensor_or_number(value: Tensor | float) -> Tensor:

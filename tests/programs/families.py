@@ -143,7 +143,9 @@ def angles_in_a_plate(x: Tensor) -> None:
     with pyro.plate("data", len(x)):
         z = pyro.sample("z", dist.Normal(x, 1.0))
         angles = pyro.sample("angles", dist.SineBivariateVonMises(z.tanh(), 0.3, 2.0 + z.exp(), 2.0, correlation=0.5))
-        pyro.sample("y", dist.Normal(angles.sin().sum(-1), 1.0))
+        shares = dist.SineBivariateVonMises(0.0, z, 2.0 + z.exp(), 1.0, weighted_correlation=0.8 * z.tanh())
+        others = pyro.sample("others", shares)
+        pyro.sample("y", dist.Normal(angles.sin().sum(-1) + others[..., 0].sin(), 1.0))
 
 
 PROGRAMS = (

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dgmcompile.reparam import NoiseTransform
+from dgmcompile.reparam.registry import converted_with
 from tests import seeds
 from tests.reparam.example import Given
 
@@ -33,7 +34,8 @@ def canonical(transform: NoiseTransform, given: Given) -> list[Any]:
             values.append(given[name])
         else:
             (other,) = set(transform.conversions[name]) & set(given)
-            values.append(transform.conversions[name][other].function(given[other]))
+            formula = transform.conversions[name][other]
+            values.append(formula.function(given[other], *(given[beside] for beside in converted_with(formula))))
     return values
 
 

@@ -160,6 +160,13 @@ EXAMPLES: dict[str, Example] = {
                 "psi_concentration": 20.0,
                 "correlation": -2.0,
             },
+            {
+                "phi_loc": 0.0,
+                "psi_loc": 0.0,
+                "phi_concentration": 4.0,
+                "psi_concentration": 0.5,
+                "weighted_correlation": 0.9,
+            },
         ),
     ),
     "StudentT": Example(
