@@ -11,6 +11,7 @@ from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.distill.densities import Densities, event_dim_of, has_density, is_one_to_one
 from dgmcompile.distill.divergences import (
     BIJECTION_INVARIANT,
+    NO_LOG_PROBS,
     ZERO_AT_EQUALITY,
     Estimator,
     Term,
@@ -228,6 +229,7 @@ def _broadcast(left: Shape, right: Shape) -> Shape:
 def _no_divergence(site: PairedSite, name: str, *notes: str) -> Diagnostic:
     laws = (site.teacher, site.student)
     p, q = (" + ".join([law.family, *(step.name.rpartition(".")[2] for step in law.transforms)]) for law in laws)
+    notes += tuple(f"{law.family}: {NO_LOG_PROBS[law.family]}" for law in laws if law.family in NO_LOG_PROBS)[:1]
     if "Delta" in (p, q):
         notes = ("two points have no density to compare",)
     if lost := {step.name for law in laws for step in law.transforms if not is_one_to_one(step)}:

@@ -54,15 +54,20 @@ def on_grid(values: Tensor, index: Tensor) -> Tensor:
     return values.expand((*shape, -1)).gather(-1, index.expand((*shape, -1)))
 
 
+def passed_until(times: Tensor, rate_grid: Tensor) -> Tensor:
+    """The integral of the rate from 0 to each of ``times``, negative before 0."""
+    passed = F.pad(torch.cumsum(rate_grid, -1), (1, 0))
+    cell = torch.floor(times.detach().nan_to_num()).clamp(0, rate_grid.shape[-1] - 1).long()
+    return on_grid(passed, cell) + on_grid(rate_grid, cell) * (times - cell)
+
+
 def coalescent_times_with_rate_from_noise(noise: Tensor, leaf_times: Tensor, rate_grid: Tensor) -> Tensor:
     """Kingman's coalescent in the time that passes at the pairwise rate, and back.
 
     ``rate_grid`` holds the rates between whole numbers, from 0; the first holds before 0 too and the last for ever.
     """
     passed = F.pad(torch.cumsum(rate_grid, -1), (1, 0))
-    cell = torch.floor(leaf_times.detach()).clamp(0, rate_grid.shape[-1] - 1).long()
-    leaves = on_grid(passed, cell) + on_grid(rate_grid, cell) * (leaf_times - cell)
-    times = coalescent_times_from_noise(noise, leaves)
+    times = coalescent_times_from_noise(noise, passed_until(leaf_times, rate_grid))
     cell = (times.detach().unsqueeze(-1) >= passed.detach()[..., 1:-1].unsqueeze(-2)).sum(-1)
     return cell + (times - on_grid(passed, cell)) / on_grid(rate_grid, cell)
 

@@ -38,26 +38,37 @@ def one_two_matchings(count: int, device: torch.device) -> Tensor:
     return found
 
 
-def matching_from_noise(noise: Tensor, logits: Tensor, matchings: Tensor) -> Tensor:
-    """Gumbel-max: a matching's logit is the sum of those of its edges."""
-    sources = torch.arange(matchings.shape[-1], device=logits.device)
-    return matchings[categorical_from_noise(noise, logits[..., sources, matchings].sum(-1))]
+def logits_of_matchings(logits: Tensor, matchings: Tensor) -> Tensor:
+    """A matching's logit is the sum of those of its edges; in a last dim."""
+    return logits[..., torch.arange(matchings.shape[-1], device=logits.device), matchings].sum(-1)
 
 
-def one_one_matching_from_noise(noise: Tensor, logits: Tensor) -> Tensor:
-    """The destination of each source."""
+def all_one_one_logits(logits: Tensor) -> Tensor:
+    """Of all matchings in which each destination has one source."""
     if logits.shape[-1] > 8:
         raise ValueError(f"there are too many matchings of {logits.shape[-1]} nodes to list them: more than 8! = 40320")
-    return matching_from_noise(noise, logits, one_one_matchings(logits.shape[-1], logits.device))
+    return logits_of_matchings(logits, one_one_matchings(logits.shape[-1], logits.device))
 
 
-def one_two_matching_from_noise(noise: Tensor, logits: Tensor) -> Tensor:
-    """The destination of each source; each has two sources."""
+def all_one_two_logits(logits: Tensor) -> Tensor:
+    """Of all matchings in which each destination has two sources."""
     if logits.shape[-1] > 4:
         raise ValueError(
             f"there are too many matchings to {logits.shape[-1]} nodes to list them: more than 8! / 2^4 = 2520"
         )
-    return matching_from_noise(noise, logits, one_two_matchings(logits.shape[-1], logits.device))
+    return logits_of_matchings(logits, one_two_matchings(logits.shape[-1], logits.device))
+
+
+def one_one_matching_from_noise(noise: Tensor, logits: Tensor) -> Tensor:
+    """The destination of each source, by Gumbel-max."""
+    label = categorical_from_noise(noise, all_one_one_logits(logits))
+    return one_one_matchings(logits.shape[-1], logits.device)[label]
+
+
+def one_two_matching_from_noise(noise: Tensor, logits: Tensor) -> Tensor:
+    """The destination of each source, by Gumbel-max; each has two sources."""
+    label = categorical_from_noise(noise, all_one_two_logits(logits))
+    return one_two_matchings(logits.shape[-1], logits.device)[label]
 
 
 def _too_large(limit: int, listed: str, params: Mapping[str, Shape]) -> str | None:

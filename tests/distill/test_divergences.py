@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -185,6 +186,16 @@ FAMILIES: dict[str, tuple[int, Callable[[Tensor], Params]]] = {
         K,
         lambda raw: {"predictor": raw[..., 0], "cutpoints": (raw[..., 1:].exp() + 0.1).cumsum(-1) - 2},
     ),
+    "CoalescentTimes": (
+        1,
+        lambda raw: {"leaf_times": torch.tensor([0.3, 0.0, 1.5]).to(raw), "rate": raw[..., 0].exp()},
+    ),
+    "CoalescentTimesWithRate": (
+        2,
+        lambda raw: {"leaf_times": torch.tensor([0.3, 0.0, 1.5]).to(raw), "rate_grid": raw.exp()},
+    ),
+    "OneOneMatching": (9, lambda raw: {"logits": raw.reshape(*raw.shape[:-1], 3, 3)}),
+    "OneTwoMatching": (8, lambda raw: {"logits": raw.reshape(*raw.shape[:-1], 4, 2)}),
     "Empirical": (K, lambda raw: {"samples": torch.arange(K) + 0 * raw, "log_weights": raw}),
     "Poisson": (1, lambda raw: {"rate": raw[..., 0].exp()}),
     "ExtendedBinomial": (1, lambda raw: {"total_count": torch.full_like(raw[..., 0], TOTAL), "logits": raw[..., 0]}),
@@ -317,7 +328,7 @@ TORCH: dict[str, Callable[..., td.Distribution]] = {
 }
 
 FINITE = (
-    *("Bernoulli", "Categorical", "OneHotCategorical", "OrderedLogistic"),
+    *("Bernoulli", "Categorical", "OneHotCategorical", "OrderedLogistic", "OneOneMatching", "OneTwoMatching"),
     *("Binomial", "Geometric", "Poisson", "NegativeBinomial", "GammaPoisson"),
 )
 ENTRIES = [(name, *pair) for name, table in CLOSED_FORMS.items() for pair in table]
@@ -429,6 +440,10 @@ def classes(family: str, p: Params, i: int) -> np.ndarray:
     match family:
         case "Categorical" | "OneHotCategorical":
             return scipy.special.log_softmax(at["logits"])
+        case "OneOneMatching" | "OneTwoMatching":
+            labels = itertools.permutations(np.arange(len(at["logits"])) % at["logits"].shape[-1])
+            edges = [at["logits"][np.arange(len(found)), found].sum() for found in sorted(set(labels))]
+            return scipy.special.log_softmax(edges)
         case "OrderedLogistic":
             below = scipy.special.expit(at["cutpoints"] - at["predictor"])
             return np.log(np.diff(np.concatenate([[0], below, [1]])))

@@ -253,7 +253,8 @@ def draws(family: str, params: Mapping[str, Any], n: int, dtype: torch.dtype) ->
 
 
 def event_shape(family: str) -> tuple[int, ...]:
-    sizes = {"SineBivariateVonMises": 2, "GroupedNormalNormal": 3}
+    sizes = {"SineBivariateVonMises": 2, "GroupedNormalNormal": 3, "OneTwoMatching": 4}
+    sizes |= {"CoalescentTimes": 2, "CoalescentTimesWithRate": 2}
     classes = ("Categorical", "Dirichlet", "Multinomial")
     size = sizes.get(family, K if any(word in family for word in classes) else D)
     size = D + 1 if family == "LogisticNormal" else size

@@ -50,6 +50,11 @@ POSITIVE_DEFINITE = _draws(24, 10, 1, D, D) @ _draws(24, 10, 1, D, D).mT
 CORRELATION_TRILS = torch.linalg.cholesky(POSITIVE_DEFINITE)
 CORRELATION_TRILS = torch.nn.functional.normalize(CORRELATION_TRILS, dim=-1)
 CORRELATIONS = CORRELATION_TRILS @ CORRELATION_TRILS.mT
+LEAF_TIMES = torch.tensor([0.3, 0.0, 1.5, 0.7], dtype=torch.float64)
+COAL_TIMES = torch.tensor(
+    [[[-0.4, -0.1, 0.6]], [[-7.0, -0.2, -0.19]], [[-2.1, 0.2, 0.29]], [[-1.0, -0.6, -0.3]]], dtype=torch.float64
+)
+NO_COAL_TIMES = torch.tensor([[[-0.1, -0.4, 0.6]], [[-3.0, -0.1, 0.8]], [[-1.0, 0.35, 0.65]]], dtype=torch.float64)
 CLASS_COUNTS = torch.tensor([[[0.0, 1, 2, 3]], [[6.0, 0, 0, 0]], [[1.0, 1, 2, 2]]], dtype=torch.float64)
 
 
@@ -289,6 +294,30 @@ EXAMPLES: dict[str, tuple[Callable[..., Any], Params, Tensor, Tensor]] = {
         EVENTS[:10, :, :2],
         NO_EVENT,
     ),
+    "CoalescentTimes": (
+        dist.CoalescentTimes,
+        {"leaf_times": LEAF_TIMES.expand(BATCH, 4), "rate": OTHER},
+        COAL_TIMES,
+        NO_COAL_TIMES,
+    ),
+    "CoalescentTimesWithRate": (
+        dist.CoalescentTimesWithRate,
+        {"leaf_times": LEAF_TIMES.expand(BATCH, 4), "rate_grid": _draws(25, BATCH, 2).exp()},
+        COAL_TIMES,
+        NO_COAL_TIMES,
+    ),
+    "OneOneMatching": (
+        lambda **params: Each(dist.OneOneMatching, params),
+        {"logits": _draws(26, BATCH, 3, 3)},
+        torch.tensor([[[0, 1, 2]], [[2, 0, 1]], [[0, 2, 1]]]),
+        torch.tensor([[[0, 1, 1]], [[0, 1, 3]], [[-1, 0, 2]]]),
+    ),
+    "OneTwoMatching": (
+        lambda **params: Each(dist.OneTwoMatching, params),
+        {"logits": _draws(27, BATCH, 4, 2)},
+        torch.tensor([[[0, 0, 1, 1]], [[1, 0, 1, 0]], [[1, 0, 0, 1]]]),
+        torch.tensor([[[0, 1, 1, 1]], [[0, 1, 2, 0]], [[-1, 0, 0, 1]]]),
+    ),
     "Wishart": (
         lambda df, scale_tril: dist.Wishart(df, scale_tril=scale_tril),
         {"df": D + OTHER, "scale_tril": SCALE_TRIL},
@@ -395,6 +424,7 @@ ACCURACY = {
     "RelaxedBernoulli": 1e-7,  # cancels near 1
     "RelaxedBernoulliStraightThrough": 1e-7,
     "LogNormalNegativeBinomial": 1e-8,  # Gauss-Hermite
+    "CoalescentTimes": 1e-6,  # logarithms of whole numbers in single precision
     "OrderedLogistic": 1e-7,  # differences of probabilities
     "ProjectedNormal": 1e-8,
 }
@@ -420,6 +450,7 @@ BY_POINTS = {
     *("Empirical", "Delta", "Geometric", "Poisson", "Binomial", "ExtendedBinomial", "NegativeBinomial"),
     *("GammaPoisson", "BetaBinomial", "ExtendedBetaBinomial", "Multinomial", "DirichletMultinomial"),
     *("ZeroInflatedPoisson", "ZeroInflatedNegativeBinomial", "LogNormalNegativeBinomial"),
+    *("OneOneMatching", "OneTwoMatching"),
 }
 ON_SURFACES = {
     *("Dirichlet", "LogisticNormal", "RelaxedOneHotCategorical", "RelaxedOneHotCategoricalStraightThrough"),

@@ -1,5 +1,7 @@
 """Terms: batch and plates, masks and scales, options, estimates; what is computed, and what is refused."""
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -188,6 +190,38 @@ def test_what_is_not_one_to_one_is_refused():
     """|x| and |x + 1| are no bijections of their bases: KL of the bases is only a bound."""
     with pytest.raises(CompileError, match="no-divergence"):
         loss_of(*both(transformed(lambda c: [T.AbsTransform()])))
+
+
+def test_coalescent_times_are_compared_by_their_densities():
+    """With the rate doubled, by log 2 for each time and by the time that pairs of lineages spend."""
+    leaves = torch.tensor([0.3, 0.0, 1.5])
+
+    def program(x: Tensor, c: float) -> None:
+        with pyro.plate("batch", len(x)):
+            pyro.sample("y", dist.CoalescentTimes(leaves, torch.tensor(1.0 + c)))
+
+    loss = loss_of(*both(program))
+    assert loss(torch.zeros(20_000, D)).total.item() == pytest.approx(2 * (1 - math.log(2)), abs=0.05)
+
+
+def test_matchings_are_compared_exactly():
+    logits = torch.randn(3, 3, generator=torch.manual_seed(0))
+
+    def program(x: Tensor, c: float) -> None:
+        pyro.sample("y", dist.OneOneMatching(logits + c * logits.mT))
+
+    matchings = torch.tensor(list(itertools.permutations(range(3))))
+    p, q = (dist.OneOneMatching(logits + c * logits.mT).log_prob(matchings) for c in (0.0, 1.0))
+    assert loss_of(*both(program))(X).total.item() == pytest.approx((p.exp() * (p - q)).sum().item(), rel=1e-5)
+
+
+def test_stable_laws_have_no_density_here():
+    def program(x: Tensor, c: float) -> None:
+        with pyro.plate("batch", len(x)):
+            pyro.sample("y", dist.Stable(1.5, 0.1, 1.0, x[:, 0] + c))
+
+    with pytest.raises(CompileError, match="Stable: its density is an integral, whose peak becomes too narrow"):
+        loss_of(*both(program))
 
 
 def test_simplices_are_compared_by_their_bases():

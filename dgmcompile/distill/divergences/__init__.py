@@ -19,7 +19,7 @@ from dgmcompile.distill.divergences.cross_entropy import CROSS_ENTROPY
 from dgmcompile.distill.divergences.entry import Divergence, Estimator, Term
 from dgmcompile.distill.divergences.js import JS
 from dgmcompile.distill.divergences.kl import KL, REVERSE_KL
-from dgmcompile.distill.divergences.log_probs import LOG_PROBS
+from dgmcompile.distill.divergences.log_probs import LOG_PROBS, NO_LOG_PROBS
 from dgmcompile.distill.divergences.monte_carlo import ESTIMATORS
 from dgmcompile.distill.divergences.wasserstein import WASSERSTEIN2
 
@@ -32,6 +32,7 @@ __all__ = [
     "LOG_PROBS",
     "MEASURES",
     "NAMES",
+    "NO_LOG_PROBS",
     "SAME_LAW",
     "ZERO_AT_EQUALITY",
     "Divergence",
@@ -95,6 +96,8 @@ MEASURES: dict[str, str] = {
             "Multinomial",
             "NegativeBinomial",
             "OneHotCategorical",
+            "OneOneMatching",
+            "OneTwoMatching",
             "OrderedLogistic",
             "Poisson",
             "ZeroInflatedNegativeBinomial",

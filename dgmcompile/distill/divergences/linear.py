@@ -18,6 +18,12 @@ def in_one_shape(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(torch.broadcast_tensors(*tensors))
 
 
+def in_one_batch(*vectors: Tensor) -> tuple[Tensor, ...]:
+    """Vectors of several lengths, whose batch dims are broadcast against each other."""
+    batch = torch.broadcast_shapes(*(vector.shape[:-1] for vector in vectors))
+    return tuple(vector.expand(batch + vector.shape[-1:]) for vector in vectors)
+
+
 def cholesky_if_any(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """The lower triangular L with L L' = matrix, and whether there is none; raises nothing."""
     result = torch.linalg.cholesky_ex(matrix)

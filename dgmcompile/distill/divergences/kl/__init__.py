@@ -90,6 +90,8 @@ KL: dict[tuple[str, str], Divergence] = {
     ("Multinomial", "Multinomial"): _entry(outcomes.kl_multinomial, "chain rule over the trials", event_dim=1),
     ("Categorical", "Categorical"): _entry(outcomes.kl_categorical, _SUM),
     ("OneHotCategorical", "OneHotCategorical"): _entry(outcomes.kl_categorical, _SUM, event_dim=1),
+    ("OneOneMatching", "OneOneMatching"): _entry(outcomes.kl_one_one_matching, _SUM, event_dim=1),
+    ("OneTwoMatching", "OneTwoMatching"): _entry(outcomes.kl_one_two_matching, _SUM, event_dim=1),
     ("OrderedLogistic", "OrderedLogistic"): _entry(outcomes.kl_ordered_logistic, _SUM),
     ("OrderedLogistic", "Categorical"): _entry(outcomes.kl_ordered_logistic_categorical, _SUM),
     ("Categorical", "OrderedLogistic"): _entry(outcomes.kl_categorical_ordered_logistic, _SUM),

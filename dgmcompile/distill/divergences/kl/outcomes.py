@@ -18,6 +18,7 @@ from dgmcompile.distill.divergences.elementary import (
     weigh,
 )
 from dgmcompile.distill.divergences.linear import expand_like, in_one_shape
+from dgmcompile.reparam.matching import all_one_one_logits, all_one_two_logits
 
 
 def kl_bernoulli(p_logits: Tensor, q_logits: Tensor) -> Tensor:
@@ -43,6 +44,16 @@ def reverse_kl_bernoulli(p_logits: Tensor, q_logits: Tensor) -> Tensor:
 def kl_categorical(p_logits: Tensor, q_logits: Tensor) -> Tensor:
     """KL(p || q) over the last dim's classes; a logit of -inf excludes its class."""
     return relative_entropy(F.log_softmax(p_logits, -1), F.log_softmax(q_logits, -1))
+
+
+def kl_one_one_matching(p_logits: Tensor, q_logits: Tensor) -> Tensor:
+    """KL(p || q) over all matchings of a few sources with as many destinations."""
+    return kl_categorical(all_one_one_logits(p_logits), all_one_one_logits(q_logits))
+
+
+def kl_one_two_matching(p_logits: Tensor, q_logits: Tensor) -> Tensor:
+    """KL(p || q) over all matchings of a few destinations with two sources each."""
+    return kl_categorical(all_one_two_logits(p_logits), all_one_two_logits(q_logits))
 
 
 def kl_ordered_logistic(p_predictor: Tensor, p_cutpoints: Tensor, q_predictor: Tensor, q_cutpoints: Tensor) -> Tensor:

@@ -8,16 +8,20 @@ A value that is NaN stays NaN. Surfaces (a simplex, a sphere) are as wide as rou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from dgmcompile.distill.divergences.log_probs import (
     classes,
     counts,
     directions,
     half_line,
     interval,
+    matchings,
     matrices,
     real_line,
     real_vectors,
     simplex,
+    times,
 )
 from dgmcompile.ir.graph import Formula
 
@@ -74,6 +78,9 @@ LOG_PROBS: dict[str, Formula] = {
     "VonMises3D": Formula.of(directions.log_prob_von_mises_3d),
     "ProjectedNormal": Formula.of(directions.log_prob_projected_normal),
     "SineBivariateVonMises": Formula.of(directions.log_prob_sine_bivariate_von_mises),
+    # times
+    "CoalescentTimes": Formula.of(times.log_prob_coalescent_times),
+    "CoalescentTimesWithRate": Formula.of(times.log_prob_coalescent_times_with_rate),
     # matrices
     "Wishart": Formula.of(matrices.log_prob_wishart),
     "LKJ": Formula.of(matrices.log_prob_lkj),
@@ -89,6 +96,8 @@ LOG_PROBS: dict[str, Formula] = {
         classes.log_prob_relaxed_one_hot_categorical_straight_through
     ),
     "OrderedLogistic": Formula.of(classes.log_prob_ordered_logistic),
+    "OneOneMatching": Formula.of(matchings.log_prob_one_one_matching),
+    "OneTwoMatching": Formula.of(matchings.log_prob_one_two_matching),
     "Empirical": Formula.of(classes.log_prob_empirical),
     "Delta": Formula.of(classes.log_prob_delta),
     # counts
@@ -106,3 +115,8 @@ LOG_PROBS: dict[str, Formula] = {
     "ZeroInflatedNegativeBinomial": Formula.of(counts.log_prob_zero_inflated_negative_binomial),
     "LogNormalNegativeBinomial": Formula.of(counts.log_prob_log_normal_negative_binomial),
 }
+
+_STABLE = "its density is an integral, whose peak becomes too narrow for any fixed number of nodes"
+
+NO_LOG_PROBS: Mapping[str, str] = {"Stable": _STABLE, "StableWithLogProb": _STABLE}
+"""Families that are drawn, and have no log-density here -> why."""
