@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dgmcompile.distill.hidden_markov import HIDDEN_MARKOV_LOG_PROBS
-from dgmcompile.distill.writing import BEFORE_COMPONENTS, ComposedLogProb, LogProbs
+from dgmcompile.distill.writing import BEFORE_COMPONENTS, ComposedLogProb, LogProbs, always, of_the_parts
 from dgmcompile.ir.graph import Arg, Formula, Law, Ref
 from dgmcompile.reparam import NOISE_TRANSFORMS
 from dgmcompile.reparam.compositions import MEANS_ON_THE_TORUS, sine_skew
@@ -77,6 +77,11 @@ def _may_be_zero(law: Law) -> bool:
     return discrete or any(map(_may_be_zero, parts))
 
 
+def _of_zero_inflated(parts: Mapping[str, str | None]) -> str | None:
+    """0 has a probability, whatever reals have."""
+    return {"points": "points", "volume": "volume and 0"}.get(parts["base_dist"] or "")
+
+
 ZERO_INFLATED_LOG_PROB = Formula.of(zero_inflated_log_prob)
 ZERO_INFLATED_DENSITY = Formula.of(zero_inflated_density)
 
@@ -94,6 +99,10 @@ def _folded(params: Mapping[str, Arg], value: Ref, write: LogProbs) -> Ref:
     base = cast(Law, params["base_dist"])
     mirrored = write.log_prob(base, write.call("mirrored", NEGATED, value), "mirror_image")
     return write.call("", FOLDED_LOG_PROB, value, write.log_prob(base, value, "base"), mirrored)
+
+
+def _of_folded(parts: Mapping[str, str | None]) -> str | None:
+    return parts["base_dist"] if parts["base_dist"] in ("points", "volume") else None
 
 
 NEGATED = Formula.of(negated)
@@ -121,11 +130,11 @@ SINE_SKEWED_LOG_PROB = Formula.of(sine_skewed_log_prob)
 
 
 COMPOSED_LOG_PROBS: dict[str, ComposedLogProb] = {
-    "FoldedDistribution": ComposedLogProb(_folded),
-    "MaskedMixture": ComposedLogProb(_masked_mixture),
-    "MixtureSameFamily": ComposedLogProb(_mixture),
-    "SineSkewed": ComposedLogProb(_sine_skewed, exists=_is_on_the_torus),
-    "ZeroInflatedDistribution": ComposedLogProb(_zero_inflated),
+    "FoldedDistribution": ComposedLogProb(_folded, measure=_of_folded),
+    "MaskedMixture": ComposedLogProb(_masked_mixture, measure=of_the_parts("component0", "component1")),
+    "MixtureSameFamily": ComposedLogProb(_mixture, measure=of_the_parts("component_distribution")),
+    "SineSkewed": ComposedLogProb(_sine_skewed, exists=_is_on_the_torus, measure=always("angles")),
+    "ZeroInflatedDistribution": ComposedLogProb(_zero_inflated, measure=_of_zero_inflated),
     **HIDDEN_MARKOV_LOG_PROBS,
 }
 """By family; the parameters are canonical (see `canonicalize`)."""

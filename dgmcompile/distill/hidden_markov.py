@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dgmcompile.distill.writing import BEFORE_COMPONENTS, ComposedLogProb, LogProbs
+from dgmcompile.distill.writing import BEFORE_COMPONENTS, ComposedLogProb, LogProbs, always, of_the_parts
 from dgmcompile.ir.graph import Arg, Formula, Law, Ref
 from dgmcompile.reparam.hidden_markov import at_each_step
 from dgmcompile.reparam.markov_field import filtered_states, information, solve_tril, tril_solved
@@ -259,10 +259,10 @@ def _independent_hmm(params: Mapping[str, Arg], value: Ref, write: LogProbs) -> 
 
 
 HIDDEN_MARKOV_LOG_PROBS: Mapping[str, ComposedLogProb] = {
-    "DiscreteHMM": ComposedLogProb(_discrete_hmm),
-    "GammaGaussianHMM": ComposedLogProb(_gamma_gaussian_hmm),
-    "GaussianHMM": ComposedLogProb(_gaussian_hmm),
-    "GaussianMRF": ComposedLogProb(_gaussian_mrf),
-    "IndependentHMM": ComposedLogProb(_independent_hmm),
-    "LinearHMM": ComposedLogProb(_gaussian_hmm, exists=_all_gaussian),
+    "DiscreteHMM": ComposedLogProb(_discrete_hmm, measure=of_the_parts("observation_dist")),
+    "GammaGaussianHMM": ComposedLogProb(_gamma_gaussian_hmm, measure=always("volume")),
+    "GaussianHMM": ComposedLogProb(_gaussian_hmm, measure=always("volume")),
+    "GaussianMRF": ComposedLogProb(_gaussian_mrf, measure=always("volume")),
+    "IndependentHMM": ComposedLogProb(_independent_hmm, measure=always("volume")),
+    "LinearHMM": ComposedLogProb(_gaussian_hmm, exists=_all_gaussian, measure=always("volume")),
 }

@@ -16,11 +16,11 @@ from math import prod
 from typing import Any
 
 from dgmcompile.diagnostics import CompileError, Diagnostic
-from dgmcompile.distill.divergences import Divergence, Estimator, divergence, estimator
+from dgmcompile.distill.divergences import Divergence, Estimator, divergence
 from dgmcompile.distill.nodes import Nodes
 from dgmcompile.distill.options import LossOptions
 from dgmcompile.distill.pair import STUDENT, TEACHER, Pair, PairedSite
-from dgmcompile.distill.terms import Batch, Elementwise, TermWriter, event_dim_of, has_density
+from dgmcompile.distill.terms import Batch, Elementwise, TermWriter, event_dim_of
 from dgmcompile.ir.graph import Dim, Ref, Sample, Shape
 from dgmcompile.reparam import NOISE_TRANSFORMS
 
@@ -56,7 +56,7 @@ def marginal_term(
     closed = divergence(chosen, "Categorical", "Categorical")
     if closed is not None and isinstance(values, int) and values * most <= MOST_ASSIGNMENTS:
         found = _exact(sides, observed, choices, closed, nodes, f"{name}.{chosen}", options.temperature_of(targets[0]))
-    elif (entry := _estimator(targets, chosen)) is not None:
+    elif (entry := _estimator(targets, chosen, terms)) is not None:
         found = _estimate(sides, entry, nodes, f"{name}.{chosen}")
     else:
         raise CompileError(_no_divergence(targets, chosen))
@@ -64,12 +64,11 @@ def marginal_term(
     return terms.reduced(unit, Elementwise(found, unit.shape or ()), name)
 
 
-def _estimator(targets: Sequence[PairedSite], name: str) -> Estimator | None:
+def _estimator(targets: Sequence[PairedSite], name: str, terms: TermWriter) -> Estimator | None:
     """The estimate that reads log-densities, where every target has one."""
-    entries = [estimator(name, site.teacher.family, site.student.family) for site in targets]
-    known = all(has_density(law) for site in targets for law in (site.teacher, site.student))
+    entries = [terms.estimator(site, name) for site in targets]
     entry = entries[0]
-    return entry if known and None not in entries and entry is not None and "value" not in entry.q_params else None
+    return entry if None not in entries and entry is not None and "value" not in entry.q_params else None
 
 
 class _Choices:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Literal
 
@@ -18,6 +18,7 @@ from dgmcompile.distill.divergences import (
     divergence,
     estimator,
 )
+from dgmcompile.distill.measures import are_comparable, measure_of
 from dgmcompile.distill.nodes import Nodes, Values
 from dgmcompile.distill.pair import Pair, PairedSite
 from dgmcompile.ir.graph import Arg, Dim, Input, Ref, Sample, Shape, is_size
@@ -46,7 +47,7 @@ class TermWriter:
     """Writes the terms of a pair's sites."""
 
     def __init__(self, pair: Pair, nodes: Nodes) -> None:
-        self._nodes = nodes
+        self._pair, self._nodes = pair, nodes
         self._values = Values(pair)
         self.densities = Densities(pair, nodes)
         self.batch = Batch.of(pair)
@@ -68,12 +69,18 @@ class TermWriter:
             raise CompileError(_no_divergence(site, name, f"they have {counts[0]} and {counts[1]} labels"))
         found = self._closed(site, name, prefix, temperature) or self._estimated(site, name, prefix)
         if found is None:
-            raise CompileError(_no_divergence(site, name))
+            raise CompileError(_no_divergence(site, name, *self._measures(site)))
         return self.reduced(site.teacher, found, prefix, reduction)
 
     def _labels(self, law: Sample) -> Dim | None:
         """How many there are, where the value does not show it."""
         return self._nodes.shape(law.params["logits"])[-1] if law.family == "Categorical" else None
+
+    def _measures(self, site: PairedSite) -> Iterator[str]:
+        """Why densities cannot be compared, where this is known."""
+        p, q = (measure_of(law, self._pair) for law in (site.teacher, site.student))
+        if p is not None and q is not None and p != q:
+            yield f"the density of one is per unit of {p}, that of the other per unit of {q}"
 
     # the divergence
 
@@ -98,17 +105,28 @@ class TermWriter:
         options = {"temperature": temperature} if temperature is not None and "temperature" in term.options else {}
         return Elementwise(self._nodes.call(name, term.formula, args, shape, **options), shape)
 
-    def _estimated(self, site: PairedSite, name: str, prefix: str) -> Elementwise | None:
+    def estimator(self, site: PairedSite, name: str) -> Estimator | None:
+        """The estimate of a divergence, where these laws have one."""
         p, q = site.teacher, site.student
         entry = estimator(name, p.family, q.family)
+        if entry is None or "value" in entry.q_params:
+            return entry
+        if not has_density(p) or not has_density(q):
+            return None
+        if self._bases_suffice(p, q, name):
+            p, q = replace(p, transforms=()), replace(q, transforms=())
+        known = are_comparable(p, q, self._pair) if entry.p_params else measure_of(q, self._pair) is not None
+        return entry if known else None
+
+    def _estimated(self, site: PairedSite, name: str, prefix: str) -> Elementwise | None:
+        p, q = site.teacher, site.student
+        entry = self.estimator(site, name)
         if entry is None:
             return None
         shape = p.shape or ()
         if "value" in entry.q_params:
             args = entry.arguments({"value": Ref(p.name)}, {"value": Ref(q.name)})
             return None if p.transforms or q.transforms else self._call(entry, f"{prefix}.{name}", args, shape)
-        if not has_density(p) or not has_density(q):
-            return None
         event_dim = max(event_dim_of(p), event_dim_of(q))
         args = self._densities(entry, p, q, event_dim, prefix)
         return self._call(entry, f"{prefix}.{name}", args, shape[: len(shape) - event_dim])

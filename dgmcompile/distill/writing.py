@@ -27,6 +27,25 @@ def _always(params: Mapping[str, Arg]) -> bool:
     return True
 
 
+Measure = Callable[[Mapping[str, str | None]], str | None]
+"""(what the densities of the parts are per unit of) -> what the whole density is per unit of; see `measures`."""
+
+
+def of_the_parts(*names: str) -> Measure:
+    """That of these parts, where it is one thing."""
+
+    def measure(parts: Mapping[str, str | None]) -> str | None:
+        found = {parts[name] for name in names}
+        return found.pop() if len(found) == 1 else None
+
+    return measure
+
+
+def always(measure: str) -> Measure:
+    """Whatever the parts are."""
+    return lambda _: measure
+
+
 @dataclass(frozen=True)
 class ComposedLogProb:
     """How a family's log-density is written in those of its parts.
@@ -34,10 +53,12 @@ class ComposedLogProb:
     Args:
         write: (canonical parameters, value, what to write with) -> log-density.
         exists: parameters -> is there one, where each part has one?
+        measure: what it is per unit of; None where only two of the family are known to be comparable.
     """
 
     write: Callable[[Mapping[str, Arg], Ref, LogProbs], Ref]
     exists: Callable[[Mapping[str, Arg]], bool] = _always
+    measure: Measure | None = None
 
 
 def before_components(value: Tensor, event_dim: int) -> Tensor:

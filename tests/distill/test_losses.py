@@ -192,6 +192,90 @@ def test_what_is_not_one_to_one_is_refused():
         loss_of(*both(transformed(lambda c: [T.AbsTransform()])))
 
 
+def drawn_from(law: Callable[[int], Any]) -> Callable[[Tensor], None]:
+    """A program of one target, which has so many batch elements as the argument."""
+
+    def program(x: Tensor) -> None:
+        with pyro.plate("batch", len(x)):
+            pyro.sample("y", law(len(x)))
+
+    return program
+
+
+def poissons(n: int) -> Any:
+    return dist.MixtureSameFamily(dist.Categorical(torch.ones(n, 2)), dist.Poisson(torch.tensor([1.0, 5.0])))
+
+
+def spike(n: int) -> Any:
+    return dist.ZeroInflatedDistribution(dist.Normal(torch.zeros(n), 1.0), gate=torch.tensor(0.3))
+
+
+def on_simplex(n: int) -> Any:
+    base = dist.Normal(torch.zeros(n, 2), 1.0).to_event(1)
+    return dist.TransformedDistribution(base, [T.StickBreakingTransform()])
+
+
+def twice(n: int) -> Any:
+    return dist.TransformedDistribution(dist.Poisson(torch.full((n,), 3.0)), [T.AffineTransform(0.0, 2.0)])
+
+
+def either(n: int) -> Any:
+    return dist.MaskedMixture(torch.ones(n) == 1, dist.Normal(torch.zeros(n), 1.0), dist.Poisson(torch.ones(n)))
+
+
+def normal(n: int) -> Any:
+    return dist.Normal(torch.zeros(n), 3.0)
+
+
+def vector(n: int) -> Any:
+    return dist.Normal(torch.zeros(n, 3), 1.0).to_event(1)
+
+
+def angle(n: int) -> Any:
+    return dist.VonMises(torch.zeros(n), 2.0)
+
+
+def count(n: int) -> Any:
+    return dist.Poisson(torch.full((n,), 6.0))
+
+
+INCOMPARABLE = [(poissons, normal), (spike, normal), (on_simplex, vector), (twice, count), (either, normal)]
+
+
+@pytest.mark.parametrize(("one", "other"), INCOMPARABLE, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", ["kl", "reverse_kl", "js"])
+def test_densities_per_unit_of_different_things_are_not_compared(one: Any, other: Any, name: str):
+    """An estimate would be a finite number, and the mean of it no divergence of these laws: it may be below 0."""
+    for pair in ((one, other), (other, one)):
+        with pytest.raises(CompileError, match=f"there is no {name} from"):
+            loss_of(*map(drawn_from, pair), divergence=name)
+
+
+def test_angles_are_reals_and_reals_no_angles():
+    """The density of angles is that of any turn: over the line it has no integral."""
+    with pytest.raises(CompileError, match="there is no kl from Normal to VonMises"):
+        loss_of(drawn_from(normal), drawn_from(angle))
+    loss = loss_of(drawn_from(angle), drawn_from(normal))
+    turn = torch.linspace(-math.pi, math.pi, 2001)[:-1]
+    p, q = dist.VonMises(0.0, 2.0).log_prob(turn), dist.Normal(0.0, 3.0).log_prob(turn)
+    exact = (p.exp() * (p - q)).mean() * 2 * math.pi
+    assert loss(torch.zeros(20_000, D)).total.item() == pytest.approx(exact.item(), abs=0.02)
+
+
+def test_the_cross_entropy_of_stretched_counts_would_depend_on_the_stretch():
+    with pytest.raises(CompileError, match="there is no cross_entropy from Poisson"):
+        loss_of(drawn_from(twice), drawn_from(twice), divergence="cross_entropy")
+
+
+def test_simplices_of_two_makes_are_compared():
+    """Stick-breaking by a step or by the family itself is one law, at which each estimate is 0."""
+
+    def logistic_normal(n: int) -> Any:
+        return dist.LogisticNormal(torch.zeros(n, 2), torch.ones(n, 2))
+
+    assert abs(loss_of(drawn_from(logistic_normal), drawn_from(on_simplex))(X).total.item()) < 1e-5
+
+
 def test_coalescent_times_are_compared_by_their_densities():
     """With the rate doubled, by log 2 for each time and by the time that pairs of lineages spend."""
     leaves = torch.tensor([0.3, 0.0, 1.5])

@@ -108,6 +108,7 @@ MEASURES: dict[str, str] = {
     **dict.fromkeys(("Dirichlet", "LogisticNormal", "RelaxedOneHotCategorical"), "simplex"),
     **dict.fromkeys(("ProjectedNormal", "VonMises3D"), "sphere"),
     **dict.fromkeys(("LKJCholesky", "LKJCorrCholesky"), "Cholesky factors of correlation matrices"),
+    **dict.fromkeys(("SineBivariateVonMises", "VonMises"), "angles"),
     "LKJ": "correlation matrices",
     "Wishart": "symmetric matrices",
 }
@@ -168,9 +169,9 @@ def divergence(name: str, p_family: str, q_family: str) -> Divergence | None:
 def estimator(name: str, p_family: str, q_family: str) -> Estimator | None:
     """The Monte-Carlo stand-in for divergence ``name``; None where these families admit none.
 
-    Points have no density that could be compared, and neither have a count and a real number. A shared noise
-    tells the Wasserstein distance of two of one family in `COMONOTONE_FAMILIES` only. Families without an
-    entry in `LOG_PROBS` get none.
+    Whether the densities of two laws can be compared is asked of these (`measures`). A shared noise tells the
+    Wasserstein distance of two of one family in `COMONOTONE_FAMILIES` only. Families without an entry in
+    `LOG_PROBS` get none, and points.
     Errors:
         KeyError: no divergence has this name (`NAMES`).
     """
@@ -180,12 +181,4 @@ def estimator(name: str, p_family: str, q_family: str) -> Estimator | None:
     densities = {*LOG_PROBS, *COMPOSED_LOG_PROBS} - {"Delta"}
     if not {p_family, q_family} <= densities:
         return None
-    return entry if not entry.p_params or _are_comparable(p_family, q_family) else None
-
-
-def _are_comparable(p_family: str, q_family: str) -> bool:
-    """Are the densities per unit of one measure? Not known of a family that holds other distributions."""
-    if not {p_family, q_family} <= set(LOG_PROBS):
-        return True
-    p_measure, q_measure = (MEASURES.get(SAME_LAW.get(family, family)) for family in (p_family, q_family))
-    return p_measure == q_measure
+    return entry
