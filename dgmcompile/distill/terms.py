@@ -22,7 +22,7 @@ from dgmcompile.distill.measures import are_comparable, measure_of
 from dgmcompile.distill.nodes import Nodes, Values
 from dgmcompile.distill.pair import Pair, PairedSite
 from dgmcompile.ir.graph import Arg, Dim, Input, Ref, Sample, Shape, is_size
-from dgmcompile.ir.size import Size, multiply
+from dgmcompile.ir.size import Size, add, multiply
 
 Reduction = Literal["sum", "mean"]
 
@@ -74,7 +74,13 @@ class TermWriter:
 
     def _labels(self, law: Sample) -> Dim | None:
         """How many there are, where the value does not show it."""
-        return self._nodes.shape(law.params["logits"])[-1] if law.family == "Categorical" else None
+        match law.family:
+            case "Categorical":
+                return self._nodes.shape(law.params["logits"])[-1]
+            case "OrderedLogistic":
+                return add(self._nodes.shape(law.params["cutpoints"])[-1], 1)
+            case _:
+                return None
 
     def _measures(self, site: PairedSite) -> Iterator[str]:
         """Why densities cannot be compared, where this is known."""

@@ -251,6 +251,28 @@ def test_densities_per_unit_of_different_things_are_not_compared(one: Any, other
             loss_of(*map(drawn_from, pair), divergence=name)
 
 
+def ordered(cutpoints: int) -> Callable[[int], Any]:
+    return lambda n: dist.OrderedLogistic(torch.zeros(n), torch.arange(float(cutpoints)))
+
+
+def labels(count: int) -> Callable[[int], Any]:
+    return lambda n: dist.Categorical(logits=torch.arange(float(count)).expand(n, count))
+
+
+def test_ordered_labels_are_compared_with_any():
+    p, q = ordered(2)(1), labels(3)(1)
+    exact = (p.probs * (p.probs / q.probs).log()).sum().item()
+    assert loss_of(drawn_from(ordered(2)), drawn_from(labels(3)))(X).total.item() == pytest.approx(exact, rel=1e-5)
+    exact = (q.probs * (q.probs / p.probs).log()).sum().item()
+    assert loss_of(drawn_from(labels(3)), drawn_from(ordered(2)))(X).total.item() == pytest.approx(exact, rel=1e-5)
+
+
+@pytest.mark.parametrize("pair", [(ordered(3), ordered(1)), (ordered(3), labels(3)), (labels(1), ordered(1))])
+def test_laws_of_other_labels_are_not_compared(pair: tuple[Any, Any]):
+    with pytest.raises(CompileError, match=r"they have [0-9] and [0-9] labels"):
+        loss_of(*map(drawn_from, pair))
+
+
 def test_angles_are_reals_and_reals_no_angles():
     """The density of angles is that of any turn: over the line it has no integral."""
     with pytest.raises(CompileError, match="there is no kl from Normal to VonMises"):
