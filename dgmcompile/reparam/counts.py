@@ -107,7 +107,7 @@ GAMMA_POISSON = NoiseTransform(
 
 def count_from_gamma_noise(noise: Tensor, rate_noise: Tensor, total_count: Tensor | float, logits: Tensor) -> Tensor:
     """A negative binomial count in float64: a Poisson of a Gamma(total_count) rate times exp(logits)."""
-    shape = in_double(total_count).detach().clamp(min=1e-290)  # at 0 the count is 0
+    shape = in_double(total_count).detach().clamp(min=1e-100)  # below, the count is 0
     return count_from_log_rate(noise, log_gamma_from_noise(rate_noise, shape) + logits.detach())
 
 

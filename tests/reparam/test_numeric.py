@@ -331,7 +331,9 @@ def test_counts_at_the_ends_of_their_parameters():
     huge = poisson(noise, torch.tensor(1e15, dtype=torch.float64))
     assert ((huge - 1e15).abs() < 9 * math.sqrt(1e15)).all()
     negative_binomial = TRANSFORMS["NegativeBinomial"].forward.function
-    assert negative_binomial(noise, noise, torch.tensor(0.0), torch.tensor(3.0)).tolist() == [0, 0, 0]
+    many = torch.rand(2000, generator=torch.manual_seed(0), dtype=torch.float64)
+    for failures in (0.0, 1e-300, 1e-30):
+        assert (negative_binomial(many, many.flip(0), torch.tensor(failures).double(), torch.tensor(3.0)) == 0).all()
     assert negative_binomial(noise, noise, 2.0, -math.inf).tolist() == [0, 0, 0]
     for gate, expected in ((math.inf, 0.0), (-math.inf, 5.0)):
         inflated = TRANSFORMS["ZeroInflatedPoisson"].forward.function
