@@ -146,8 +146,14 @@ def over_all(right: Tensor, left: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     return loc + scale * (right - left) + (1.0 if bool((right < -left).all()) else 0.0)
 
 
-def normed(right: Tensor, left: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-    return loc + scale * (right - left) / (right.sum() / right.sum())
+def of_all_rows(right: Tensor, left: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    return loc.mean() + scale * (right - left)
+
+
+def of_equal_shapes(right: Tensor, left: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """One parameter in a batch beside one that is not."""
+    ends = torch.stack([loc, scale]) if isinstance(scale, Tensor) else (loc, scale)
+    return ends[0] + ends[1] * (right - left)
 
 
 def shrunk(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
@@ -162,6 +168,9 @@ def shrunk(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
         ({"forward": as_double}, {"shape"}),
         ({"forward": without_a_scale_gradient}, {"gradient"}),
         ({"forward": of_numbers_only}, {"gradient", "batch"}),
+        ({"forward": of_the_first_row}, {"batch"}),
+        ({"forward": of_all_rows}, {"batch"}),
+        ({"forward": of_equal_shapes}, {"batch"}),
         ({"forward": over_all}, {"torch.compile", "vmap"}),
         ({"log_prob": shrunk}, {"density"}),
     ],

@@ -95,7 +95,8 @@ def check_family(
     ``density``          the registered ``log_prob`` against the distribution's own
     ``inverse``          inverse and forward undo each other
     ``gradient``         of a draw, against finite differences; ``zero gradient`` where none is promised
-    ``batch``, ``numbers``  parameters in batches are taken elementwise; Python numbers are as good as tensors
+    ``batch``            parameters in batches are taken elementwise, all of them and one beside others that are not
+    ``numbers``          Python numbers are as good as tensors
     ``torch.compile``, ``vmap``, ``double backward``  unless the family's ``limits`` say otherwise
 
     The law is checked in float32 and float64; a right transform fails one such check once in a million.

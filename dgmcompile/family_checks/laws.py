@@ -376,13 +376,31 @@ class Transformed(Law):
         return largest(torch.tensor(errors)), 1e-6, ""
 
     def _batch(self, seed: int) -> Found | None:
-        if not self.tensors:
-            return None
-        batch = {n: v.expand(3, *v.shape) if n in self.tensors else v for n, v in self.given.items()}
-        noise, params = self.noise(3, seed), self.params(self.given)
-        together = self.entry.forward.function(*noise, *self.params(batch))
-        alone = [self.entry.forward.function(*(e[i] for e in noise), *params) for i in range(3)]
-        return relative_error(together, torch.stack(alone)), 1e-7, ""
+        """All parameters in one batch, and each in a batch beside the others, which all rows share."""
+        names = list(self.tensors)
+        errors = [self._rows(batched, seed) for batched in [names, *([name] for name in names)] if batched]
+        return (max(errors), 1e-7, "") if errors else None
+
+    def _takes(self, given: Values) -> bool:
+        """Does the class take these parameters? Others cannot be met."""
+        try:
+            self.make(**given)
+        except Exception:  # whatever a class raises
+            return False
+        return True
+
+    def _rows(self, batched: Collection[str], seed: int) -> float:
+        """The error of draws with different parameters, taken together, against each alone."""
+        noise, rows = self.noise(3, seed), [{n: _moved(self.tensors[n], row) for n in batched} for row in range(3)]
+        together = {name: torch.stack([row[name] for row in rows]) for name in batched}
+        if not self._takes({**self.given, **together}):
+            return 0.0
+        alone = [
+            self.entry.forward.function(*(e[i] for e in noise), *self.params({**self.given, **row}))
+            for i, row in enumerate(rows)
+        ]
+        found = self.entry.forward.function(*noise, *self.params({**self.given, **together}))
+        return relative_error(found, torch.stack(alone))
 
     def _numbers(self, seed: int) -> Found | None:
         if not self.tensors or any(value.dim() for value in self.tensors.values()) or not self.entry.noises:
@@ -460,6 +478,11 @@ _NOISE_DENSITIES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "StandardUniform": torch.zeros_like,
 }
 """Logarithms of the densities of the noise laws."""
+
+
+def _moved(value: Tensor, row: int) -> Tensor:
+    """A little nearer to 0, where a constraint allows most values to be; 0 itself a little above it."""
+    return value + 1e-3 * row if not value.dim() and value == 0 else value * (1 - 1e-3 * row)
 
 
 def _bounds(support: Any) -> str:
