@@ -70,7 +70,7 @@ class LawTexts:
         if law.transforms:
             steps = ", ".join(self._step(step) for step in law.transforms)
             text = f"dist.TransformedDistribution({text}, [{steps}])"
-        more = law.event_dim - event_dim_after(own_event_dim(law), law.transforms)
+        more = law.event_dim - event_dim_after(self._own_event_dim(law), law.transforms)
         return f"{text}.to_event({more})" if more > 0 else text
 
     def _constructed(self, law: Law, sample: Sample) -> str:
@@ -126,7 +126,7 @@ class LawTexts:
         """``.expand(...)``, where neither the parameters nor the plates give the distribution its batch shape."""
         if law.family in _NEVER_EXPANDED:
             return ""
-        wanted = shape[: len(shape) - own_event_dim(law)]
+        wanted = shape[: len(shape) - self._own_event_dim(law)]
         extra = len(wanted) - batch  # batch dims of the family that are event dims of the site
         found = self._batch_shape(law)
         if found is not None and all(
@@ -147,9 +147,11 @@ class LawTexts:
         if law.family == "Delta":
             shape, event_dim = self._shape_of(law.params["v"]), law.params.get("event_dim", 0)
             return shape[: len(shape) - event_dim]
+        if law.family == "Empirical":
+            return self._shape_of(law.params["log_weights"])[:-1]
         declared = getattr(getattr(dist, law.family, None), "arg_constraints", None)
         constraints = cast(dict[str, Any], declared) if isinstance(declared, dict) else None
-        usual = 0 if own_event_dim(law) == 0 else None
+        usual = 0 if self._own_event_dim(law) == 0 else None
         found = [self._batch_of(value, _event_dim_of(constraints, name, usual)) for name, value in law.params.items()]
         return reduce(_broadcast, (shape for shape in found if shape is not None), ()) if None not in found else None
 
@@ -166,21 +168,18 @@ class LawTexts:
     def _shape_of(self, value: Arg) -> Shape:
         return (self.graph[value.name].shape or ()) if isinstance(value, Ref) else ()
 
-
-def own_event_dim(law: Law) -> int:
-    """Event dims of the family itself."""
-    if law.family == "Delta":
-        return int(law.params.get("event_dim", 0))
-    if law.family == "GroupedNormalNormal":
-        return law.event_dim  # it says that it has none
-    if (family := NOISE_TRANSFORMS.get(law.family)) is not None:
-        return family.event_dim
-    if (composition := COMPOSITIONS.get(law.family)) is not None:
-        return composition.event_dim(law.params)
-    try:
-        return getattr(dist, law.family).support.event_dim
-    except (AttributeError, NotImplementedError, TypeError):
-        return law.event_dim
+    def _own_event_dim(self, law: Law) -> int:
+        """Event dims of the family itself."""
+        if law.family == "Delta":
+            return int(law.params.get("event_dim", 0))
+        if (family := NOISE_TRANSFORMS.get(law.family)) is not None:
+            return family.event_dim_at({name: self._shape_of(value) for name, value in law.params.items()})
+        if (composition := COMPOSITIONS.get(law.family)) is not None:
+            return composition.event_dim(law.params)
+        try:
+            return getattr(dist, law.family).support.event_dim
+        except (AttributeError, NotImplementedError, TypeError):
+            return law.event_dim
 
 
 def event_dim_after(event_dim: int, steps: Iterable[TransformStep]) -> int:

@@ -32,21 +32,6 @@ def has_density(law: Law | Sample) -> bool:
     return composed is not None and all(map(has_density, parts)) and composed.exists(law.params)
 
 
-def event_dim_of(law: Law | Sample) -> int:
-    """Event dims that the family and the steps take as one."""
-    event_dim = _own_event_dim(law)
-    for step in law.transforms:
-        inner, outer = _event_dims(step)
-        event_dim = max(event_dim, inner) - inner + outer
-    return event_dim
-
-
-def _own_event_dim(law: Law | Sample) -> int:
-    """Event dims of the family before steps and reinterpreted dims."""
-    family = NOISE_TRANSFORMS.get(law.family)
-    return family.event_dim if family is not None else COMPOSITIONS[law.family].event_dim(law.params)
-
-
 def _event_dims(step: TransformStep) -> tuple[int, int]:
     """Dims that it takes as one, and those that it gives."""
     if step.is_recorded:
@@ -65,6 +50,20 @@ class Densities:
     def base_shape(self, law: Law | Sample) -> Shape:
         """Shape of the value before the steps."""
         return step_shapes(law, law.shape or (), self.graph.__getitem__, STEP_TRANSFORMS)[0]
+
+    def event_dim(self, law: Law | Sample) -> int:
+        """Event dims that the family and the steps take as one."""
+        event_dim = self._own_event_dim(law)
+        for step in law.transforms:
+            inner, outer = _event_dims(step)
+            event_dim = max(event_dim, inner) - inner + outer
+        return event_dim
+
+    def _own_event_dim(self, law: Law | Sample) -> int:
+        """Event dims of the family before steps and reinterpreted dims."""
+        if (family := NOISE_TRANSFORMS.get(law.family)) is None:
+            return COMPOSITIONS[law.family].event_dim(law.params)
+        return family.event_dim_at({name: self.nodes.shape(value) for name, value in law.params.items()})
 
     def log_prob(self, law: Law | Sample, value: Ref, name: str, event_dim: int) -> Ref:
         """log-density at ``value``: of the base at the value pulled back, less the logarithms of the Jacobians.
@@ -110,7 +109,7 @@ class Densities:
 
     def _base(self, law: Law | Sample, value: Ref, name: str, event_dim: int) -> Ref:
         """Of the family itself, in the value's shape without ``event_dim`` dims."""
-        own = _own_event_dim(law)
+        own = self._own_event_dim(law)
         shape = self.nodes.shape(value)
         shape = shape[: len(shape) - own]
         if (composed := COMPOSED_LOG_PROBS.get(law.family)) is not None:

@@ -20,7 +20,7 @@ from dgmcompile.distill.divergences import Divergence, Estimator, divergence
 from dgmcompile.distill.nodes import Nodes
 from dgmcompile.distill.options import LossOptions
 from dgmcompile.distill.pair import STUDENT, TEACHER, Pair, PairedSite
-from dgmcompile.distill.terms import Batch, Elementwise, TermWriter, event_dim_of
+from dgmcompile.distill.terms import Batch, Elementwise, TermWriter
 from dgmcompile.ir.graph import Dim, Ref, Sample, Shape
 from dgmcompile.reparam import NOISE_TRANSFORMS
 
@@ -238,7 +238,8 @@ class _Side:
         if key not in self._made:
             label = ".".join([law.name, *(str(given[name]) for name in (valued.name, *read) if name in given)])
             value = self._choices.value(valued, given[valued.name]) if valued.name in given else Ref(valued.name)
-            found = self._terms.densities.log_prob(self._law(law, given), value, f"{label}.log_prob", event_dim_of(law))
+            densities = self._terms.densities
+            found = densities.log_prob(self._law(law, given), value, f"{label}.log_prob", densities.event_dim(law))
             self._made[key] = self._per_element(law, found)
         return self._made[key]
 

@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Literal
 
 from dgmcompile.diagnostics import CompileError, Diagnostic
-from dgmcompile.distill.densities import Densities, event_dim_of, has_density, is_one_to_one
+from dgmcompile.distill.densities import Densities, has_density, is_one_to_one
 from dgmcompile.distill.divergences import (
     BIJECTION_INVARIANT,
     NO_LOG_PROBS,
@@ -133,7 +133,7 @@ class TermWriter:
         if "value" in entry.q_params:
             args = entry.arguments({"value": Ref(p.name)}, {"value": Ref(q.name)})
             return None if p.transforms or q.transforms else self._call(entry, f"{prefix}.{name}", args, shape)
-        event_dim = max(event_dim_of(p), event_dim_of(q))
+        event_dim = max(self.densities.event_dim(p), self.densities.event_dim(q))
         args = self._densities(entry, p, q, event_dim, prefix)
         return self._call(entry, f"{prefix}.{name}", args, shape[: len(shape) - event_dim])
 

@@ -169,7 +169,11 @@ def empirical_by_inverse_cdf(noise: Tensor, samples: Tensor, log_weights: Tensor
 
 
 def _batch_of_samples(value: Shape, params: Mapping[str, Shape]) -> Shape:
-    return value[: len(value) - len(params["samples"]) + len(params["log_weights"])]
+    return value[: len(value) - _event_dim_of_samples(params)]
+
+
+def _event_dim_of_samples(params: Mapping[str, Shape]) -> int:
+    return len(params["samples"]) - len(params["log_weights"])
 
 
 def _one_noise_a_sample(value: Shape, params: Mapping[str, Shape]) -> tuple[Shape, ...]:
@@ -188,6 +192,7 @@ EMPIRICAL = NoiseTransform(
     noise_shapes=_one_noise_a_sample,
     differentiable=False,
     no_gradient=frozenset({"log_weights"}),
+    event_dim_of=_event_dim_of_samples,
     variants={
         "inverse_cdf": NoiseTransform(
             family="Empirical",
@@ -197,6 +202,7 @@ EMPIRICAL = NoiseTransform(
             noise_shapes=_one_noise,
             differentiable=False,
             no_gradient=frozenset({"log_weights"}),
+            event_dim_of=_event_dim_of_samples,
             source=_BY_INVERSE_CDF,
         )
     },

@@ -167,5 +167,6 @@ GROUPED_NORMAL_NORMAL = NoiseTransform(
     params=("prior_loc", "prior_scale", "obs_scale", "group_idx"),
     forward=Formula.of(grouped_normal_normal_from_noise),
     noise_shapes=_groups_and_observations,
+    event_dim=1,
     source="by definition; Murphy 2007, Conjugate Bayesian analysis of the Gaussian distribution, section 2",
 )

@@ -76,6 +76,7 @@ class NoiseTransform:
             canonical parameters by whose names its further arguments are called}.
         identity: values of the parameters for which ``forward(noise, ...)`` is the noise itself.
         event_dim: of a single draw.
+        event_dim_of: shapes of the canonical parameters -> event dims, where these decide; see `event_dim_at`.
         discrete: is the support countable?
         gradients: named stand-ins for a zero gradient (``straight_through``, ``relaxed``): formulas with
             the arguments of ``forward`` (then options with defaults, as ``temperature``) and exactly its
@@ -97,12 +98,17 @@ class NoiseTransform:
     conversions: Mapping[str, Mapping[str, Formula]] = field(default_factory=dict)
     identity: Mapping[str, float] = field(default_factory=dict)
     event_dim: int = 0
+    event_dim_of: Callable[[Mapping[str, Shape]], int] | None = None
     discrete: bool = False
     gradients: Mapping[str, Formula] = field(default_factory=dict)
     variants: Mapping[str, NoiseTransform] = field(default_factory=dict)
     limits: Mapping[str, str] = field(default_factory=dict)
     no_gradient: frozenset[str] = frozenset()
     refusal: Callable[[Mapping[str, Shape]], str | None] = _no_refusal
+
+    def event_dim_at(self, shapes: Mapping[str, Shape]) -> int:
+        """Event dims of a single draw, with canonical parameters of these shapes."""
+        return self.event_dim if self.event_dim_of is None else self.event_dim_of(shapes)
 
     @property
     def without_gradient(self) -> frozenset[str]:

@@ -273,6 +273,32 @@ def test_laws_of_other_labels_are_not_compared(pair: tuple[Any, Any]):
         loss_of(*map(drawn_from, pair))
 
 
+def test_stored_vectors_are_compared_once():
+    """Not once for each of their coordinates."""
+    samples = torch.tensor([[0.0, 1.0], [2.0, 3.0], [0.0, 1.0], [5.0, 5.0]])
+
+    def stored(weights: Tensor) -> Callable[[int], Any]:
+        return lambda n: dist.Empirical(samples.expand(n, 4, 2), weights.expand(n, 4))
+
+    weights = torch.tensor([0.3, 1.0, -0.5, 0.0]), torch.tensor([1.0, 0.0, -0.5, 0.7])
+    p, q = (torch.stack([w[0] + w[2], w[1], w[3]]) for w in (x.softmax(-1) for x in weights))
+    loss = loss_of(*(drawn_from(stored(w)) for w in weights))
+    assert loss(torch.zeros(20_000, D)).total.item() == pytest.approx((p * (p / q).log()).sum().item(), abs=0.03)
+
+
+def test_grouped_values_are_compared_once():
+    group = torch.tensor([0, 1, 1])
+
+    def program(x: Tensor, c: float) -> None:
+        pyro.sample("y", dist.GroupedNormalNormal(torch.zeros(2) + c, torch.ones(2), torch.ones(3), group))
+
+    loss = loss_of(*both(program))
+    noise = loss.sample_noise(X)
+    y = noise["y_noise"][group] + noise["y_noise_1"]
+    p, q = (dist.GroupedNormalNormal(torch.full((2,), c), torch.ones(2), torch.ones(3), group) for c in (0.0, 1.0))
+    torch.testing.assert_close(loss(X, noise=noise).total, p.log_prob(y) - q.log_prob(y))
+
+
 def test_angles_are_reals_and_reals_no_angles():
     """The density of angles is that of any turn: over the line it has no integral."""
     with pytest.raises(CompileError, match="there is no kl from Normal to VonMises"):

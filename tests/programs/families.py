@@ -148,6 +148,15 @@ def angles_in_a_plate(x: Tensor) -> None:
         pyro.sample("y", dist.Normal(angles.sin().sum(-1) + others[..., 0].sin(), 1.0))
 
 
+def stored_vectors(x: Tensor) -> None:
+    """Samples that are vectors: the weights say along which dims they are stored."""
+    z = pyro.sample("z", dist.Normal(torch.zeros(4, 2), 1.0).to_event(2))
+    one = pyro.sample("one", dist.Empirical(z, z[:, 0]))
+    with pyro.plate("data", len(x)):
+        each = pyro.sample("each", dist.Empirical(z + x[:, None, None], x[:, None] * z[:, 1]))
+        pyro.sample("y", dist.Normal(one.sum() + each.sum(-1), 1.0))
+
+
 PROGRAMS = (
     Program(
         heavy_tails,
@@ -155,6 +164,7 @@ PROGRAMS = (
         edges=edges("a -> b", "b -> c", "c -> d", "a -> e", "e -> f", "d -> x", "f -> x", "a -> x"),
     ),
     Program(uniform_and_exponential, (values(4),)),
+    Program(stored_vectors, (values(4),)),
     Program(logistic_by_transforms, (values(4),)),
     Program(transform_of_latents, (values(4),)),
     Program(transform_inverted, (values(4),)),
