@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dgmcompile.ir.graph import Formula, Shape
+from dgmcompile.ir.graph import Dim, Formula, Shape
 from dgmcompile.reparam.laws import STANDARD_NORMAL
 from dgmcompile.reparam.registry import NoiseSource, NoiseTransform
 from dgmcompile.reparam.steps import STICK_BREAKING, stick_breaking, stick_breaking_inverse
@@ -157,8 +157,13 @@ def grouped_normal_normal_from_noise(
 
 
 def _groups_and_observations(value: Shape, params: Mapping[str, Shape]) -> tuple[Shape, ...]:
-    (groups, *_) = [shape[-1] for shape in (params["prior_loc"], params["prior_scale"]) if shape]
-    return ((*value[:-1], groups), (*value[:-1], params["group_idx"][-1]))
+    groups, observations = ("prior_loc", "prior_scale"), ("obs_scale", "group_idx")
+    return tuple((*value[:-1], _broadcast_size([params[name] for name in names])) for names in (groups, observations))
+
+
+def _broadcast_size(shapes: list[Shape]) -> Dim:
+    """Of the last dim of vectors and numbers that are broadcast."""
+    return next((shape[-1] for shape in shapes if shape and shape[-1] != 1), 1)
 
 
 GROUPED_NORMAL_NORMAL = NoiseTransform(

@@ -16,6 +16,7 @@ from pyro.distributions.stable import _standard_stable
 from scipy import special, stats
 from torch import Tensor
 
+from dgmcompile.distill.divergences import LOG_PROBS
 from dgmcompile.ir.size import Size
 from dgmcompile.reparam import NOISE_TRANSFORMS, NoiseTransform
 from tests import seeds
@@ -305,6 +306,28 @@ def test_grouped_normals_have_the_covariance_of_their_groups(given: Given):
     torch.testing.assert_close(log_prob, dist.MultivariateNormal(means, found).log_prob(value))
     batch = draw_noise(transform, params, (7, len(index)), torch.float64)
     assert transform.forward.function(*batch, *params).shape == (7, len(index))
+
+
+@pytest.mark.parametrize(
+    ("loc", "scale", "obs_scale", "index", "groups", "observations"),
+    [
+        ([0.0], [1.0, 2.0], [1.0], [0, 1, 1], 2, 3),
+        (0.0, [1.0, 2.0], 1.0, [1], 2, 1),
+        ([0.0], 1.0, [1.0, 1.0], [0], 1, 2),
+    ],
+)
+def test_each_group_and_observation_has_noise_of_its_own(
+    loc: Any, scale: Any, obs_scale: Any, index: list[int], groups: int, observations: int
+):
+    """However many of the parameters are broadcast, as the library does."""
+    transform = NOISE_TRANSFORMS["GroupedNormalNormal"]
+    params = [*map(torch.tensor, (loc, scale, obs_scale, index))]
+    shapes = dict(zip(transform.params, (tuple(param.shape) for param in params), strict=True))
+    assert transform.noise_shapes((observations,), shapes) == ((groups,), (observations,))
+    noises = draw_noise(transform, params, (observations,), torch.float32)
+    value = transform.forward.function(*noises, *params)
+    found = LOG_PROBS["GroupedNormalNormal"].function(value, *params)
+    torch.testing.assert_close(found, dist.GroupedNormalNormal(*params).log_prob(value))
 
 
 def test_grouped_normals_have_right_gradients():

@@ -104,7 +104,7 @@ def log_prob_grouped_normal_normal(
     Within a group: the values around their weighted mean, and this mean around the prior's.
     """
     prior_loc, prior_scale = in_one_shape(prior_loc, prior_scale)
-    obs_scale = expand_like(obs_scale, value)
+    obs_scale, group_idx = expand_like(obs_scale, value), group_idx.expand(value.shape[-1])
     shift = value - prior_loc[..., group_idx]
     weights = obs_scale**-2
     groups = prior_loc.shape[-1]
