@@ -73,7 +73,8 @@ def _also(entry: NoiseTransform) -> Iterator[str]:
 def _of_composition(entry: Composition) -> tuple[str, str, str, str]:
     noise = ", ".join(["that of its parts", *(f"of {name}" for name in entry.also)])
     calls = ", ".join(f"`{formula.name}`" for formula in entry.formulas)
-    return noise, calls, "to its parts" if entry.differentiable else "not to every part", ""
+    variants = ", ".join(f"variant `{name}`" for name in entry.variants)
+    return noise, calls, "to its parts" if entry.differentiable else "not to every part", variants
 
 
 def _oracles(checks: list[Mapping[str, Any]]) -> str:

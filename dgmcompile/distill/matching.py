@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any, Literal
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
@@ -160,11 +161,11 @@ def with_shared_noise(teacher: Graph, student: Graph, match: Match, method: Meth
     matching = Matching.of(Side.of(teacher), Side.of(student), match)
     for a, b in matching.sites.items():
         p, q = matching.teacher.laws[a], matching.student.laws[b]
-        own = method == "surrogate" and matching.teacher.role(a) == "latent" and p.family == q.family
+        own = method == "surrogate" and matching.teacher.role(a) == "latent"
         if not own or matching.signature(a) == matching.student_signature(b):
             continue
-        for variant in variants_of(p.family):
-            chosen = (_by(teacher, a, variant), _by(student, b, variant))
+        for ours, theirs in _variants(p.family, q.family):
+            chosen = (_by(teacher, a, ours), _by(student, b, theirs))
             trial = Matching.of(Side.of(chosen[0]), Side.of(chosen[1]), match)
             if trial.signature(a) == trial.student_signature(b):
                 teacher, student, matching = *chosen, trial
@@ -172,7 +173,17 @@ def with_shared_noise(teacher: Graph, student: Graph, match: Match, method: Meth
     return matching
 
 
-def _by(graph: Graph, site: str, variant: str) -> Graph:
+def _variants(p_family: str, q_family: str) -> Iterator[tuple[str | None, str | None]]:
+    """Of both families, in the order in which they are tried: one of the same name first; None is the usual one."""
+    if p_family == q_family:
+        yield from ((variant, variant) for variant in variants_of(p_family))
+    else:
+        yield from product((None, *variants_of(p_family)), (None, *variants_of(q_family)))
+
+
+def _by(graph: Graph, site: str, variant: str | None) -> Graph:
+    if variant is None:
+        return graph
     chosen = with_options(graph, {site: {"variant": variant}})
     location = next((node.location for node in graph.samples if node.site and node.site.name == site), None)
     warning = Diagnostic(

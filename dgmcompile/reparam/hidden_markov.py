@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -135,14 +136,14 @@ def markov_chain(initial: Tensor, successors: Tensor) -> Tensor:
 MARKOV_CHAIN = Formula.of(markov_chain)
 
 
-def _discrete_hmm(params: Mapping[str, Arg], shape: Shape, draws: Draws) -> Arg:
+def _discrete_hmm(params: Mapping[str, Arg], shape: Shape, draws: Draws, variant: str = "") -> Arg:
     """Every state has a successor and an observation drawn, from noise that all states share."""
     observation = cast(Law, params["observation_dist"])
     times = shape[: len(shape) - observation.event_dim]
     initial = Law(family="Categorical", params={"logits": params["initial_logits"]})
     successor = Law(family="Categorical", params={"logits": params["transition_logits"]})
-    state = draws.draw(initial, times[:-1], "initial_state")
-    states = draws.call("states", MARKOV_CHAIN, state, draws.draw(successor, (*times, 1), "successors"))
+    state = draws.draw(initial, times[:-1], "initial_state", variant)
+    states = draws.call("states", MARKOV_CHAIN, state, draws.draw(successor, (*times, 1), "successors", variant))
     values = draws.draw(observation, (*times, 1, *shape[len(times) :]), "observations")
     return draws.call("value", COMPONENT_AT, values, states, observation.event_dim)
 
@@ -151,7 +152,7 @@ def _time_and_observation(params: Mapping[str, Arg]) -> int:
     return 1 + cast(Law, params["observation_dist"]).event_dim
 
 
-DISCRETE_HMM = Composition(
+_DISCRETE_HMM = Composition(
     family="DiscreteHMM",
     params=("initial_logits", "transition_logits", "observation_dist"),
     write=_discrete_hmm,
@@ -161,6 +162,11 @@ DISCRETE_HMM = Composition(
     event_dim=_time_and_observation,
     source="composition; Rabiner 1989, Proceedings of the IEEE 77(2), section II",
 )
+
+DISCRETE_HMM = replace(
+    _DISCRETE_HMM, variants={"inverse_cdf": replace(_DISCRETE_HMM, write=partial(_discrete_hmm, variant="inverse_cdf"))}
+)
+"""By ``inverse_cdf`` each state comes from one uniform, however many states there are."""
 
 
 # -- many series -----------------------------------------------------------------------------------------------------

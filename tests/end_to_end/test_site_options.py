@@ -163,6 +163,51 @@ def mixture(count: int) -> Any:
     return program
 
 
+def chain(states: int) -> Any:
+    def program(x: Tensor) -> None:
+        seen = dist.Normal(torch.arange(float(states)), 1.0)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.DiscreteHMM(torch.zeros(states), torch.eye(states), seen, duration=3))
+            pyro.sample("x", dist.Normal(z.sum(-1), 1.0), obs=x)
+
+    return program
+
+
+def test_chains_of_other_numbers_of_states_share_noise():
+    pair = dgm.pair(chain(2), chain(3), model_args=(X,))
+    assert [warning.code for warning in pair.warnings] == ["other-variant"]
+    noise = dgm.compile(pair).sample_noise(X)
+    shapes = {name: tuple(value.shape) for name, value in noise.items() if name.startswith("z")}
+    assert shapes == {
+        "z_initial_state_noise": (4,),
+        "z_successors_noise": (4, 3, 1),
+        "z_observations_noise": (4, 3, 1),
+    }
+
+
+def factors(rank: int | None) -> Any:
+    def program(x: Tensor) -> None:
+        loc, diagonal = torch.zeros(len(x), 3), torch.ones(3)
+        with pyro.plate("data", len(x)):
+            if rank is None:
+                law: Any = dist.MultivariateNormal(loc, torch.eye(3))
+            else:
+                law = dist.LowRankMultivariateNormal(loc, torch.ones(3, rank), diagonal)
+            z = pyro.sample("z", law)
+            pyro.sample("x", dist.Normal(z.sum(-1), 1.0), obs=x)
+
+    return program
+
+
+@pytest.mark.parametrize("ranks", [(2, 1), (2, None), (None, 1)])
+def test_factors_of_another_rank_share_noise_and_those_of_any(ranks: tuple[int | None, int | None]):
+    pair = dgm.pair(*map(factors, ranks), model_args=(X,))
+    assert {warning.code for warning in pair.warnings} == {"other-variant"}
+    loss = dgm.compile(pair)
+    assert loss.sample_noise(X)["z_noise"].shape == (4, 3)
+    assert loss(X).total > 0
+
+
 def test_mixtures_of_other_numbers_of_components_share_noise():
     pair = dgm.pair(mixture(3), mixture(5), model_args=(X,))
     assert [warning.code for warning in pair.warnings] == ["other-variant"]

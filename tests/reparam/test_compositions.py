@@ -15,6 +15,7 @@ from torch import Tensor
 
 import dgmcompile as dgm
 from dgmcompile.ir.graph import Noise, leaves
+from dgmcompile.passes.auxiliary import with_options
 from dgmcompile.reparam import COMPOSITIONS
 from tests import seeds
 from tests.reparam.composed_laws import (
@@ -59,13 +60,14 @@ def in_double() -> Any:
     torch.set_default_dtype(before)
 
 
-def compiled(law: ComposedLaw) -> Any:
-    return dgm.compile(dgm.trace(law.model, (torch.zeros(3),), targets="x"))
+def compiled(law: ComposedLaw, **options: Any) -> Any:
+    graph = dgm.trace(law.model, (torch.zeros(3),), targets="x")
+    return dgm.compile(dgm.auxiliary(with_options(graph, {"x": options})) if options else graph)
 
 
-def draws_of(law: ComposedLaw, draws: int = DRAWS) -> Tensor:
+def draws_of(law: ComposedLaw, draws: int = DRAWS, **options: Any) -> Tensor:
     torch.manual_seed(3)
-    return compiled(law)(torch.zeros(draws))["x"]
+    return compiled(law, **options)(torch.zeros(draws))["x"]
 
 
 def number(x: Tensor) -> float:
@@ -225,7 +227,8 @@ def test_field_has_its_joint_covariance():
     assert_moments(draws_of(law).detach().reshape(DRAWS, 3), (cov @ info)[8:], cov[8:, 8:])
 
 
-def test_hidden_labels_by_every_path():
+@pytest.mark.parametrize("options", [{}, {"variant": "inverse_cdf"}], ids=["usual", "inverse_cdf"])
+def test_hidden_labels_by_every_path(options: dict[str, str]):
     law = SwitchingLabels()
     initial, transition = law.initial.softmax(-1), (2 * law.transition).softmax(-1)
     labels = law.labels.softmax(-1)
@@ -235,7 +238,7 @@ def test_hidden_labels_by_every_path():
         for t, (old, new) in enumerate(itertools.pairwise((start, *path))):
             weight = weight * transition[t, old, new]
         expected += weight.detach() * torch.einsum("i,j,k->ijk", *(labels[state].detach() for state in path))
-    draws = draws_of(law)
+    draws = draws_of(law, **options)
     observed = torch.bincount(draws @ torch.tensor([9, 3, 1]), minlength=27)
     assert stats.chisquare(observed, DRAWS * expected.flatten()).pvalue > 1e-6
 
