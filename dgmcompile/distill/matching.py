@@ -211,7 +211,7 @@ def _sites(teacher: Side, student: Side, match: Match) -> dict[str, str]:
 
 def _arguments(teacher: Graph, student: Graph) -> dict[str, str]:
     """By name where the student has no name of its own, else by position."""
-    ours, theirs = [a.name for a in teacher.arguments], [a.name for a in student.arguments]
+    ours, theirs = ([a.name.lstrip("*") for a in graph.arguments] for graph in (teacher, student))
     if set(theirs) <= set(ours) or set(ours) <= set(theirs):
         return {name: name for name in theirs if name in ours}
     return dict(zip(theirs, ours, strict=False))

@@ -232,8 +232,8 @@ def _arguments(
     teacher: tuple[Argument, ...], student: tuple[Argument, ...], same: Mapping[str, str]
 ) -> tuple[Argument, ...]:
     """The teacher's, required where either model reads one."""
-    needed = {same.get(argument.name) for argument in student if argument.required}
-    return tuple(replace(a, required=a.required or a.name in needed) for a in teacher)
+    needed = {same.get(argument.name.lstrip("*")) for argument in student if argument.required}
+    return tuple(replace(a, required=a.required or a.name.lstrip("*") in needed) for a in teacher)
 
 
 def _binding(teacher: Binding, student: Binding) -> Binding:

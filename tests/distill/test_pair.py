@@ -66,6 +66,16 @@ def test_inputs_sizes_and_noise_are_shared_and_the_rest_is_not():
     assert not any(isinstance(node, Sample) for node in pair)
 
 
+def test_arguments_behind_stars_are_shared():
+    def model(*xs: Tensor, **weights: Tensor) -> None:
+        with pyro.plate("batch", len(xs[0])):
+            pyro.sample("y", dist.Normal(sum(xs) * weights["w"], 1.0).to_event(1), obs=xs[0])
+
+    pair = dgm.pair(model, model, model_args=(X, X + 1), model_kwargs={"w": torch.ones(3)})
+    assert len(pair.inputs) == 3
+    assert dgm.compile(pair)(X, X + 1, w=torch.ones(3)).total == 0
+
+
 def test_each_side_reads_its_own_tensors():
     teacher, student = Model(), Model()
     pair = paired(teacher, student)
