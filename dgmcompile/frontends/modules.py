@@ -50,13 +50,13 @@ def behind(model: Callable[..., Any]) -> Callable[..., Any]:
 
 def _handled(model: Any) -> Any:
     """What one handler was put around; None if ``model`` is no such thing."""
-    if isinstance(model, _bound_partial):
-        return model.func
-    if isinstance(model, functools.partial) and model.func is _context_wrap:
+    if isinstance(model, functools.partial) and model.func is _context_wrap:  # or a copy of a bound one
         _, inner, *given = model.args
         if len(given) == 1 and hasattr(type(given[0]), getattr(inner, "__name__", "")):  # a decorated method
             return inner.__get__(given[0])
         return functools.partial(inner, *given, **model.keywords) if given or model.keywords else inner
+    if isinstance(model, _bound_partial):
+        return model.func
     if isinstance(model, functools.partial) and model.func is _sample_posterior:  # infer_discrete
         return model.args[0]
     handler = model.__self__ if inspect.ismethod(model) else model  # get_trace takes the same arguments
@@ -157,6 +157,10 @@ class ModulePaths:
             if not (held := self._variable(tensor)):  # Pyro's store may name it later
                 self._passing.append(([], [id(tensor)]))
             self._add_tensor(self._unused(held or "parameter"), tensor, True)
+
+    def is_in_store(self, tensor: Tensor) -> bool:
+        """Is it the unconstrained value of a ``pyro.param``?"""
+        return any(held is tensor for held in pyro.get_param_store()._params.values())
 
     def is_buffer(self, tensor: Tensor) -> bool:
         """Does a module hold it, to be loaded with its weights?"""

@@ -247,7 +247,8 @@ class Recorder(TorchFunctionMode):
         alias = self.values.find(tensor)
         if alias is None:
             ref = self._lifted(tensor)
-            self._refuse_kept(tensor, ref)
+            if not self.paths.is_in_store(tensor):  # its initialiser may read random values, once
+                self._refuse_kept(tensor, ref)
         elif alias.tensor is not tensor:  # it came back from outside, by DLPack or NumPy, and brings no gradient
             ref = self.call("torch.Tensor.detach", (Ref(alias.name),), {}, tensor, location_of(user_frame()))
         else:

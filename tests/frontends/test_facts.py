@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from pyro import poutine
 from pyro.infer import config_enumerate
-from pyro.infer.reparam import LatentStableReparam, StableReparam, SymmetricStableReparam
+from pyro.infer.reparam import AutoReparam, LatentStableReparam, LocScaleReparam, StableReparam, SymmetricStableReparam
 from pyro.util import warn_if_inf, warn_if_nan
 from torch import Tensor, nn
 
@@ -487,6 +487,19 @@ def test_a_parameter_that_is_initialised_at_random_is_initialised_once():
     first = dgm.trace(model)
     assert "w" not in pyro.get_param_store()
     assert [n.path for n in first if isinstance(n, Parameter)] == ["w"]
+
+
+@pytest.mark.parametrize("strategy", [{"z": LocScaleReparam()}, AutoReparam()], ids=["LocScaleReparam", "AutoReparam"])
+def test_a_parameter_may_be_initialised_from_a_random_value(strategy: Any):
+    """The centering that Pyro learns is made from the site's own parameters, in the first call."""
+
+    def model() -> None:
+        scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+        with pyro.plate("data", 3):
+            z = pyro.sample("z", dist.Normal(scale, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0))
+
+    assert_same(poutine.reparam(model, strategy))
 
 
 def test_tracing_time_is_linear_in_the_sites():

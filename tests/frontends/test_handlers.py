@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -257,6 +258,7 @@ def test_handlers_outside_of_a_block_do_not_reach_what_it_hides():
         (poutines.Decorated().model, "model"),
         (infer_discrete(enumeration.configured, first_available_dim=-2), "configured"),
         (poutine.scale(functools.partial(poutine.mask(poutines.chain, mask=True)), scale=2.0), "chain"),
+        (copy.deepcopy(poutine.scale(poutines.chain, scale=2.0)), "chain"),
         (autoguide.AutoNormal(guides.gaussian), "AutoNormal"),
         (seeded(lambda: guides.Grouped(guides.model)), "Grouped"),
         (poutine.block(autoguide.AutoDelta(guides.gaussian), hide=[]), "AutoDelta"),
