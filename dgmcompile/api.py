@@ -245,9 +245,9 @@ class DistillationLoss(nn.Module):
 
     def terms(self, *args: Any, **kwargs: Any) -> Any:
         """``total``, ``surrogate`` and ``latent``; see `compile`."""
-        leaves = Arguments(self._programs[0], args, kwargs).leaves
+        arguments = Arguments(self._programs[0], args, kwargs)
         for guards, loss, modes in self._losses:
-            if all(_holds(guard, leaves) for guard in guards):
+            if all(_holds(guard, arguments) for guard in guards):
                 for made, own in modes:
                     made.training = own.training
                 return loss(*args, **kwargs)
@@ -279,9 +279,11 @@ def _initialise(program: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapp
     state.restore()
 
 
-def _holds(guard: Guard, leaves: Mapping[Any, Any]) -> bool:
+def _holds(guard: Guard, arguments: Arguments) -> bool:
     """Where two lengths have to agree, no other recording would help: the compiled form says so."""
-    found = leaves.get(guard.path)
+    if guard.dim == "len":
+        return guard.allows(arguments.lengths.get(guard.path))
+    found = arguments.leaves.get(guard.path)
     if guard.dim is None or isinstance(guard.expected, Size):
         return guard.allows(found)
     return isinstance(found, torch.Tensor) and guard.allows(found.shape[guard.dim])

@@ -49,10 +49,13 @@ class GuardRow:
 
     @classmethod
     def of(cls, guard: Guard, graph: Graph) -> GuardRow:
-        what = ".".join(map(str, guard.path)) + ("" if guard.dim is None else f".shape[{guard.dim}]")
+        what = ".".join(map(str, guard.path))
+        if guard.dim is not None:
+            what = f"len({what})" if guard.dim == "len" else f"{what}.shape[{guard.dim}]"
         if isinstance(guard.expected, slice):
-            low, high = guard.expected.start or 1, guard.expected.stop
-            return cls(f"{what} >= {low}" if high is None else f"{low} <= {what} < {high}", guard.reason)
+            low, high = guard.expected.start, guard.expected.stop
+            above = "" if low is None else f"{low} <= "
+            return cls(f"{what} >= {low}" if high is None else f"{above}{what} < {high}", guard.reason)
         return cls(f"{what} == {_expected(guard.expected, graph)}", guard.reason)
 
     def __str__(self) -> str:

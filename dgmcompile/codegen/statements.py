@@ -172,10 +172,11 @@ class Frame:
 
     def head(self) -> list[str]:
         """Arguments unpacked, guards checked, the device and the dtypes of draws named."""
-        lines = [line for node in self.nodes if isinstance(node, Input) for line in self._input(node)]
+        lines = [line for guard in self.guards if guard.dim == "len" for line in self._guard(guard)]
+        lines += [line for node in self.nodes if isinstance(node, Input) for line in self._input(node)]
         early = self._sizes_of_guards()
         lines += self.body(lambda node: node.name in early)
-        lines += [line for guard in self.guards for line in self._guard(guard)]
+        lines += [line for guard in self.guards if guard.dim != "len" for line in self._guard(guard)]
         if self._uses_device:
             lines.append(f"{self._device} = {self._like(None)}")
         if self.draws:
@@ -341,10 +342,13 @@ class Frame:
         return local + "".join(f"[{key!r}]" for key in keys)
 
     def _guard(self, guard: Guard) -> list[str]:
-        known = {node.path: self._local[node.name] for node in self.nodes if isinstance(node, Input)}
+        inputs = [node for node in self.nodes if isinstance(node, Input)]
+        known = {node.path: self._local[node.name] for node in inputs if node.name in self._local}
         found = known.get(guard.path) or self.place(guard.path)
         shown = _path_text(guard.path)
-        if guard.dim is not None:
+        if guard.dim == "len":
+            found, shown = f"len({found})", f"len({shown})"
+        elif guard.dim is not None:
             found, shown = f"{found}.shape[{guard.dim}]", f"{shown}.shape[{guard.dim}]"
         if isinstance(fixed := guard.expected, slice):
             wrong, expected = _outside(cast("slice[int | None, int | None, None]", fixed), found)
@@ -484,10 +488,10 @@ def _stars(argument: Argument) -> Literal["", "*", "**"]:
 
 def _outside(allowed: slice[int | None, int | None, None], found: str) -> tuple[str, str]:
     """The condition under which a size is outside of the range, and words for the range."""
-    low, high = allowed.start or 0, allowed.stop
+    low, high = allowed.start, allowed.stop
     if high is None:
         return f"{found} < {low}", f"at least {low}"
-    if low <= 1:
+    if low is None:
         return f"{found} >= {high}", f"at most {high - 1}"
     return f"not {low} <= {found} < {high}", f"from {low} to {high - 1}"
 

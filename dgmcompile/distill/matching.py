@@ -16,8 +16,8 @@ from dgmcompile.passes.canonicalize import canonicalize
 Method = Literal["surrogate", "local", "marginalised"]
 Match = Mapping[str, str | None]
 Row = tuple[str, str, str]
-Place = tuple[tuple[str | int, ...], int | None]
-"""A leaf of the arguments and its dim; None for a whole number."""
+Place = tuple[tuple[str | int, ...], int | Literal["len"] | None]
+"""A leaf of the arguments and its dim, as in `Guard`; None for a whole number."""
 
 TEACHER, STUDENT = "teacher.", "student."
 
@@ -228,7 +228,7 @@ def _shared(found: Matching) -> dict[str, str]:
                 shared[node.name] = inputs[path]
     sizes = {place: name for name, places in _sizes(left).items() for place in places}
     for name, places in _sizes(right).items():
-        translated = [(found.on_teachers_arguments(path), dim) for path, dim in places]
+        translated: list[Place] = [(found.on_teachers_arguments(path), dim) for path, dim in places]
         shared.update((name, sizes[place]) for place in reversed(translated) if place in sizes)
     return shared
 
@@ -238,7 +238,9 @@ def _sizes(graph: Graph) -> dict[str, list[Place]]:
     found: dict[str, list[Place]] = {}
     for node in graph:
         if is_size(node) and (place := _measured(node, graph)) is not None:
-            agreeing = [(guard.path, guard.dim) for guard in graph.guards if guard.expected == Size.symbol(node.name)]
+            agreeing: list[Place] = [
+                (guard.path, guard.dim) for guard in graph.guards if guard.expected == Size.symbol(node.name)
+            ]
             found[node.name] = [place, *agreeing]
     return found
 

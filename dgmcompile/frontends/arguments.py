@@ -29,6 +29,11 @@ class SizeClass:
         """The member that the compiled form reads the size from: an argument before a dimension."""
         return next((member for member in self.members if member[1] is None), self.members[0])
 
+    @property
+    def is_number(self) -> bool:
+        """Is it no length of any tensor?"""
+        return all(dim is None for _, dim in self.members)
+
 
 class Arguments:
     """Example arguments, bound to the program's signature."""
@@ -128,6 +133,11 @@ class Arguments:
         return {path: leaf for path, leaf in self.leaves.items() if isinstance(leaf, Tensor)}
 
     @property
+    def lengths(self) -> dict[Path, int]:
+        """How many each list and dict among them holds, where that is any."""
+        return {path: length for name, value in self._values.items() for path, length in _lengths(value, (name,))}
+
+    @property
     def literals(self) -> dict[Path, Any]:
         """Leaves that are taken as fixed: no tensors, no modules, no whole numbers that the caller gave."""
         return {
@@ -142,9 +152,7 @@ class Arguments:
         leading = {tensor.shape[0] for tensor in self.tensors.values() if tensor.dim()}
         for path, tensor in self.tensors.items():
             for dim, size in enumerate(tensor.shape):
-                if size > 1 or dim == 0:
-                    kind = "leading" if dim == 0 else "other"
-                    groups.setdefault((kind, size), []).append((path, dim))
+                groups.setdefault(("leading" if dim == 0 else "other", size), []).append((path, dim))
         for path, leaf in self.leaves.items():
             if _is_int(leaf) and path[0] not in self._defaulted:
                 kind = ("leading", leaf) if leaf in leading else ("/".join(map(str, path)), leaf)
@@ -152,12 +160,15 @@ class Arguments:
         ordered = sorted(groups.items(), key=lambda group: group[0][0] != "leading")
         return [SizeClass(size, tuple(members)) for (_, size), members in ordered]
 
-    def varied(self, sizes: Mapping[SizeClass, int], shuffle: bool = False) -> tuple[list[Any], dict[str, Any], Any]:
+    def varied(
+        self, sizes: Mapping[SizeClass, int], shuffle: bool = False, longer: Path | None = None
+    ) -> tuple[list[Any], dict[str, Any], Any]:
         """Fresh copies of the arguments: ``(args, kwargs, leaves)``.
 
         Args:
-            sizes: new sizes; a dimension is filled by repeating what is there.
+            sizes: new sizes; a dimension is filled by repeating what is there, zeros where that is nothing.
             shuffle: other values of the same kind as well.
+            longer: the list or dict there holds one more, which is no leaf of its own.
         """
         new: dict[Path, Any] = {}
         for path, leaf in self.leaves.items():
@@ -166,7 +177,7 @@ class Arguments:
             for path, dim in size_class.members:
                 new[path] = size if dim is None else _repeated(new[path], dim, size)
         new = {p: v.detach().clone() if isinstance(v, Tensor) else v for p, v in new.items()}
-        bound = self._bound_to({n: _rebuilt(v, (n,), new) for n, v in self._values.items()})
+        bound = self._bound_to({n: _rebuilt(v, (n,), new, longer) for n, v in self._values.items()})
         return list(bound.args), bound.kwargs, new
 
 
@@ -211,18 +222,35 @@ def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         )
 
 
-def _rebuilt(value: Any, path: Path, new: Mapping[Path, Any]) -> Any:
+def _lengths(value: Any, path: Path) -> Iterator[tuple[Path, int]]:
+    if not isinstance(value, dict | list | tuple) or not value:
+        return
+    if not hasattr(value, "_fields"):
+        yield path, len(value)
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _lengths(item, (*path, key))
+
+
+_ANOTHER = "another"
+"""The key of what a dict holds more."""
+
+
+def _rebuilt(value: Any, path: Path, new: Mapping[Path, Any], longer: Path | None = None) -> Any:
     if path in new:
         return new[path]
     if isinstance(value, dict):
-        return {key: _rebuilt(item, (*path, key), new) for key, item in value.items()}
-    items = [_rebuilt(item, (*path, index), new) for index, item in enumerate(value)]
+        items = {key: _rebuilt(item, (*path, key), new, longer) for key, item in value.items()}
+        return {**items, _ANOTHER: next(iter(items.values()))} if path == longer else items
+    items = [_rebuilt(item, (*path, index), new, longer) for index, item in enumerate(value)]
+    items += items[-1:] if path == longer else []
     if isinstance(value, tuple):
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
     return items
 
 
 def _repeated(tensor: Tensor, dim: int, size: int) -> Tensor:
+    if not tensor.shape[dim]:
+        return tensor.new_zeros([*tensor.shape[:dim], size, *tensor.shape[dim + 1 :]])
     return tensor.index_select(dim, torch.arange(size, device=tensor.device) % tensor.shape[dim])
 
 

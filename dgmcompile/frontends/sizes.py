@@ -76,7 +76,7 @@ class SizeFinder:
             numbers = self._varied({size_class: size_class.size + 1})
             if isinstance(numbers, str):
                 self._fix(size_class, numbers)
-            elif numbers:
+            elif numbers or size_class.is_number:
                 dynamic[size_class] = numbers
         while dynamic:
             classes = list(dynamic)
@@ -88,7 +88,8 @@ class SizeFinder:
                 bounds = {c: found for c in classes if (found := ranges.of(c)) is not None}
                 if ranges.hold_together(bounds):
                     limits = [g for c, (limit, reason) in bounds.items() for g in _guards(c, limit, reason)]
-                    return Sized(with_sizes(self._base.nodes, solved), classes, self._guards + limits)
+                    read = [c for c in classes if dynamic[c]]
+                    return Sized(with_sizes(self._base.nodes, solved), read, self._guards + limits)
                 unfit = {c: reason for c, (_, reason) in bounds.items()}
             for size_class, reason in unfit.items():
                 del dynamic[size_class]
@@ -142,7 +143,7 @@ class SizeFinder:
         return None
 
 
-Bound = tuple["slice[int, int | None, None]", str]
+Bound = tuple["slice[int | None, int | None, None]", str]
 """The sizes for which something holds, and why for no others."""
 
 
@@ -174,20 +175,23 @@ class _Ranges:
         """The range of a class; None if no bound was found."""
         low, too_small = self._lowest(size_class)
         high, too_large = self._highest(size_class)
-        return (slice(low, high), too_small or too_large) if low > 1 or high is not None else None
+        return (slice(low, high), reason) if (reason := too_small or too_large) else None
 
     def hold_together(self, bounds: Mapping[SizeClass, Bound]) -> bool:
         """Of several bounds: also where each size is at one of its own?"""
-        ends = [{c: bound.start if bound.stop is None else bound.stop - 1 for c, (bound, _) in bounds.items()}]
-        ends += [{c: bound.start for c, (bound, _) in bounds.items()}]
+        lowest = {c: min(c.size, 1) if bound.start is None else bound.start for c, (bound, _) in bounds.items()}
+        ends = [{c: lowest[c] if bound.stop is None else bound.stop - 1 for c, (bound, _) in bounds.items()}, lowest]
         return len(bounds) < 2 or not any(self._tried(end) for end in ends)
 
-    def _lowest(self, size_class: SizeClass) -> tuple[int, str]:
-        """The smallest size for which it holds, if 1 is none, and what differs below it."""
-        for small in (1, 2):
-            if small < size_class.size and (problem := self._tried({size_class: small})) is not None:
-                return self._between(size_class, size_class.size, small, problem) if problem else (1, "")
-        return 1, ""
+    def _lowest(self, size_class: SizeClass) -> tuple[int | None, str]:
+        """The smallest size for which it holds, if something differs below it, and what does."""
+        good = size_class.size
+        for small in (1, 2, 0, -1) if size_class.is_number else (1, 2, 0):
+            if small < good and (problem := self._tried({size_class: small})) is not None:
+                if problem:
+                    return self._between(size_class, good, small, problem)
+                good = small
+        return None, ""
 
     def _highest(self, size_class: SizeClass) -> tuple[int | None, str]:
         """The first size for which it no longer holds, if there is one, and what differs there."""

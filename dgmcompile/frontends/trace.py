@@ -95,6 +95,7 @@ class _Program:
             _refuse_difference(compared(base, again), base, again)
         sized = SizeFinder(base, self._arguments.size_classes(), lambda sizes: self._record(sizes, seed=1)).found()
         guards = [Guard(path, None, value, "it is a plain Python value") for path, value in self._fixed().items()]
+        guards += self._lengths(base)
         graph = self._built(base.recording, with_roles(sized.nodes, targets), sized.classes, guards + sized.guards)
         observed = any(node.site is not None and node.site.role == "target" for node in sized.nodes)
         chosen = [] if observed or targets is not None else [refusals.chosen_targets(graph.targets)]
@@ -122,8 +123,30 @@ class _Program:
         mode = "train" if modes[0][1] else "eval"
         return [refusals.frozen_mode(mode, node.location if node else None)]
 
-    def _record(self, sizes: Mapping[SizeClass, int], seed: int, shuffle: bool = False, first: bool = False) -> Run:
-        args, kwargs, leaves = self._arguments.varied(sizes, shuffle)
+    def _lengths(self, base: Run) -> list[Guard]:
+        """Lists and dicts among the arguments, of which the program would do something with one element more."""
+        return [
+            Guard(path, "len", length, "the program depends on how many there are")
+            for path, length in self._arguments.lengths.items()
+            if self._reads_more(base, path)
+        ]
+
+    def _reads_more(self, base: Run, longer: Path) -> bool:
+        try:
+            found = compared(base, self._record({}, seed=1, longer=longer))
+        except CompileError:
+            return True
+        return isinstance(found, Difference) or bool(found)
+
+    def _record(
+        self,
+        sizes: Mapping[SizeClass, int],
+        seed: int,
+        shuffle: bool = False,
+        first: bool = False,
+        longer: Path | None = None,
+    ) -> Run:
+        args, kwargs, leaves = self._arguments.varied(sizes, shuffle, longer)
         self._paths.begin_recording()
         recorder = Recorder(self._paths, self._device, self._state.remember_tensor, self._kept)
         for path, leaf in leaves.items():

@@ -290,12 +290,13 @@ class Argument:
 class Guard:
     """What was taken as fixed: the compiled form refuses arguments for which it does not hold.
 
-    ``path`` is as in `Input`; ``dim`` is a dimension of that tensor, or None for the value itself. Where a slice is
-    expected, as ``slice(2, None)``, the size lies in that range, whose end is exclusive.
+    ``path`` is as in `Input`; ``dim`` is a dimension of that tensor, ``"len"`` for how many a list or a dict holds, or
+    None for the value itself. Where a slice is expected, as ``slice(2, None)``, the size lies in that range, whose end
+    is exclusive.
     """
 
     path: tuple[str | int, ...]
-    dim: int | None
+    dim: int | Literal["len"] | None
     expected: Arg
     reason: str
 
