@@ -17,7 +17,7 @@ from torch import Tensor
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.transforms import StepRecorder
-from dgmcompile.ir.graph import Law, Shape, TransformStep, map_arg
+from dgmcompile.ir.graph import Law, Ref, Shape, TransformStep, leaves, map_arg
 
 _WRAPPERS = {
     "Independent": "base_distribution",
@@ -52,7 +52,7 @@ class ConstructorCalls:
     def __init__(self, recorder: Recorder, steps: StepReader | None = None) -> None:
         self._recorder = recorder
         self.steps = steps or StepRecorder(recorder).steps
-        self._made: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self._made: dict[int, tuple[Any, dict[str, Any], list[tuple[Tensor, int, Any]]]] = {}
         self._expanded: dict[int, tuple[Any, Any]] = {}
         self.classes: dict[str, type] = {}
         """Those that `unwrapped` met, by family."""
@@ -79,12 +79,14 @@ class ConstructorCalls:
 
     def _construct(self, cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         given = given_to(cls, args, kwargs, self._recorder.arg)
+        tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor) and not leaf.is_inference()]
+        held = [(tensor, tensor._version, self._recorder.arg(tensor)) for tensor in tensors]
         self._recorder.in_constructor += 1
         try:
             instance = super(DistributionMeta, cls).__call__(*args, **kwargs)  # type: ignore[misc]
         finally:
             self._recorder.in_constructor -= 1
-        self._made[id(instance)] = (instance, given)
+        self._made[id(instance)] = (instance, given, held)
         return instance
 
     def unwrapped(
@@ -108,7 +110,10 @@ class ConstructorCalls:
 
     def parameters(self, distribution: Any, location: Location | None) -> dict[str, Any]:
         if id(distribution) in self._made:
-            return self._made[id(distribution)][1]
+            _, given, held = self._made[id(distribution)]
+            if any(isinstance(ref, Ref) and self._recorder.is_written(t, version, ref) for t, version, ref in held):
+                raise CompileError(_written(type(distribution).__name__, location))
+            return given
         found = _held(distribution)
         missing = [names for names in _needed(type(distribution)) if not found.keys() & names]
         if missing:
@@ -122,6 +127,16 @@ class ConstructorCalls:
                 )
             )
         return {name: self._recorder.arg(value) for name, value in found.items()}
+
+
+def _written(family: str, location: Location | None) -> Diagnostic:
+    return Diagnostic(
+        code="law-write",
+        message=f"a {family} is drawn from after a tensor that it was made of was written in place",
+        location=location,
+        notes=("some distributions hold the tensor itself, and are another one now; some hold a copy",),
+        help="make the distribution after the last write, or write into a clone of the tensor",
+    )
 
 
 @dataclass
@@ -259,6 +274,14 @@ def unwrapped(distribution: Any) -> Any:
     while type(distribution).__name__ in ("Independent", "MaskedDistribution", "ExpandedDistribution"):
         distribution = distribution.base_dist
     return distribution
+
+
+def held_masks(distribution: Any) -> Iterator[Any]:
+    """The masks that it and those inside it hold, which are the user's own tensors where these are boolean."""
+    while type(distribution).__name__ in ("Independent", "MaskedDistribution", "ExpandedDistribution"):
+        if type(distribution).__name__ == "MaskedDistribution":
+            yield distribution._mask
+        distribution = distribution.base_dist
 
 
 _INSIDE = ("_categorical", "_bernoulli", "_binomial", "_gamma", "_multinomial")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.frontends.calls import is_expanded
-from dgmcompile.frontends.distributions import ConstructorCalls, Mask, event_dim_of, unwrapped
+from dgmcompile.frontends.distributions import ConstructorCalls, Mask, event_dim_of, held_masks, unwrapped
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.source import assigned_name, location_of, user_frame
 from dgmcompile.ir.binding import Constrained
@@ -119,7 +119,7 @@ class SiteRecorder(Messenger):
             warnings.simplefilter("ignore")  # the library's sampler, whose value does not matter
             value = _own_memory(_drawn(msg, observed))
         found = self._calls.unwrapped(msg["fn"], msg["name"], location, tuple(value.shape))
-        law, masks = found.law, [*found.masks, Mask(msg["mask"])]
+        law, masks = found.law, [*map(self._as_bool, found.masks), Mask(msg["mask"])]
         mask, mask_event_dim = self._mask(masks)
         node = Sample(
             name=recorder.fresh_name(),
@@ -136,8 +136,9 @@ class SiteRecorder(Messenger):
             location=location,
         )
         node = self._chosen(node, msg["infer"].get("dgm"))
-        for kind, held in (*(("mask", mask.value) for mask in masks), ("scale", msg["scale"])):
-            recorder.watch(held, kind, msg["name"], location)
+        for held in (*held_masks(msg["fn"]), msg["mask"]):
+            recorder.watch(held, "mask", msg["name"], location)
+        recorder.watch(msg["scale"], "scale", msg["name"], location)
         ref = recorder.add(node, msg["name"], value)
         if msg["is_observed"]:
             self._targets.add(node.name)
@@ -208,6 +209,13 @@ class SiteRecorder(Messenger):
             parts = [self._of_masks("torch.logical_and", torch.logical_and, first, second), *rest]
         return (parts[0], event_dim) if parts else (None, 0)
 
+    def _as_bool(self, mask: Mask) -> Mask:
+        """The mask of a `MaskedDistribution`, which takes numbers for truth values."""
+        given = self._recorder.arg(mask.value)
+        if isinstance(given, Ref) and self._recorder.node(given).dtype != torch.bool:
+            given = self._of_masks("torch.Tensor.bool", torch.Tensor.bool, given)
+        return replace(mask, value=given)
+
     def _unsqueezed(self, mask: Arg, times: int) -> Arg:
         for _ in range(times):
             mask = self._of_masks("torch.unsqueeze", torch.unsqueeze, mask, -1)
@@ -215,12 +223,11 @@ class SiteRecorder(Messenger):
 
     def _of_masks(self, target: str, function: Callable[..., Tensor], *args: Any) -> Ref:
         """A call of our own, of the shape that its result has."""
-        nodes = {node.name: node for node in self._recorder.recording.nodes}
 
         def stand_in(arg: Any) -> Any:
             if not isinstance(arg, Ref):
                 return arg
-            node = nodes[arg.name]
+            node = self._recorder.node(arg)
             return torch.empty([int(n) for n in node.shape or ()], dtype=node.dtype, device="meta")  # type: ignore[arg-type]
 
         with self._recorder.paused():

@@ -116,7 +116,7 @@ class Recorder(TorchFunctionMode):
         self._cut: set[str] = set()
         self._unseen: dict[int, tuple[Tensor, Diagnostic]] = {}
         self._lent: dict[int, tuple[Tensor, Diagnostic]] = {}
-        self._watched: list[tuple[Tensor, int, Diagnostic]] = []
+        self._watched: list[tuple[Tensor, int, Ref, Diagnostic]] = []
         self._paused = False
         self._count = 0
 
@@ -192,12 +192,17 @@ class Recorder(TorchFunctionMode):
     def watch(self, tensor: Any, kind: str, site: str, location: Location | None) -> None:
         """``tensor`` is the mask or the scale of a site, which `judge_watched` finds as it is now."""
         if isinstance(tensor, Tensor):
-            self._watched.append((tensor, tensor._version, refusals.mask_write(kind, site, location)))
+            refusal = refusals.mask_write(kind, site, location)
+            self._watched.append((tensor, tensor._version, self.ref(tensor), refusal))
 
     def judge_watched(self) -> None:
         """Refuse the program that wrote into what a site holds."""
-        written = [refusal for tensor, version, refusal in self._watched if tensor._version != version]
+        written = [refusal for tensor, version, ref, refusal in self._watched if self.is_written(tensor, version, ref)]
         self.recording.errors += written[:1]
+
+    def is_written(self, tensor: Tensor, version: int, before: Ref) -> bool:
+        """Has any of its elements another value than at that version, when ``before`` was its node?"""
+        return tensor._version != version and self.ref(tensor) != before
 
     def name_value(self, tensor: Tensor, hint: str) -> None:
         """``tensor`` is what a library's function gave the program, which calls it ``hint``."""
@@ -481,17 +486,17 @@ class Recorder(TorchFunctionMode):
         """``a[mask] = b[mask]`` of tensors of one type: a choice between them, whatever the mask selects."""
         match node_args:
             case (Ref() as a, Ref() as mask, Ref() as selected) if target.endswith("__setitem__"):
-                value = self._node(selected)
+                value = self.node(selected)
             case _:
                 return None
         if not isinstance(value, Call) or not value.target_name.endswith("__getitem__") or value.args[1:] != (mask,):
             return None
-        ours, theirs, of_mask = (self._node(ref) for ref in (a, value.args[0], mask))
+        ours, theirs, of_mask = (self.node(ref) for ref in (a, value.args[0], mask))
         if of_mask.dtype != torch.bool or not of_mask.shape == ours.shape == theirs.shape or ours.dtype != theirs.dtype:
             return None
         return "torch.where", (mask, value.args[0], a)
 
-    def _node(self, ref: Ref) -> Node:
+    def node(self, ref: Ref) -> Node:
         return self.recording.nodes[self._places[ref.name]]
 
     def _hidden_write(
@@ -548,7 +553,7 @@ class Recorder(TorchFunctionMode):
         """The node, if any, that cut the tensor, or what it is a view of, off from the gradient of its memory."""
         owners = {name for _, name in root.versions} if root is not None and root.tensor is not alias.tensor else set()
         name = alias.versions[0][1]
-        while name not in owners and isinstance(node := self._node(Ref(name)), Call):
+        while name not in owners and isinstance(node := self.node(Ref(name)), Call):
             if node.target == "torch.Tensor.detach":
                 return name
             if not owners or not node.args or not isinstance(node.args[0], Ref):

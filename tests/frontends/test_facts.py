@@ -457,6 +457,64 @@ def test_a_mask_that_is_written_later_on_is_refused():
         dgm.trace(model, (torch.tensor([1, 2, 3]),))
 
 
+def test_a_mask_that_a_distribution_holds_is_the_programs_own_tensor_too():
+    def model(lengths: Tensor) -> None:
+        mask = torch.ones(3).bool()
+        with pyro.plate("data", 3):
+            for t in range(3):
+                mask &= t < lengths
+                pyro.sample(f"x_{t}", dist.Normal(0.0, 1.0).mask(mask))
+
+    with pytest.raises(dgm.CompileError, match=r"mask-write.*'x_0'"):
+        dgm.trace(model, (torch.tensor([1, 2, 3]),))
+
+
+def test_a_mask_may_be_written_where_no_site_has_read_it():
+    def model(lengths: Tensor) -> None:
+        masks = torch.ones(2, 3).bool()
+        with pyro.plate("data", 3):
+            for t in range(2):
+                masks[t].logical_and_(t < lengths)
+                with poutine.mask(mask=masks[t]):
+                    pyro.sample(f"x_{t}", dist.Normal(0.0, 1.0))
+
+    assert_same(model, torch.tensor([1, 2, 3]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.uint8, torch.bool])
+def test_a_distributions_mask_may_be_numbers(dtype: torch.dtype):
+    def model(x: Tensor, mask: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x, 1.0).mask(mask))
+            pyro.sample("x", dist.Normal(z.unsqueeze(-1), torch.ones(2)).to_event(1).mask(mask), obs=None)
+
+    args = (values(3), torch.tensor([1, 0, 1]).to(dtype))
+    assert_same(model, *args)
+    pair = dgm.pair(model, model, model_args=args)
+    assert dgm.compile(pair, latent_weight=1.0)(*args).total == 0
+
+
+def test_a_law_is_not_what_it_was_made_of_where_that_is_written():
+    def model(write: Any, x: Tensor) -> None:
+        h = torch.zeros(3)
+        law = dist.Normal(h[:2], 1.0).to_event(1)
+        write(h, x)
+        pyro.sample("x", law)
+
+    with pytest.raises(dgm.CompileError, match="law-write"):
+        dgm.trace(model, (lambda h, x: h.add_(x), values(3)))
+    assert_same(model, lambda h, x: h[2:].add_(x[2:]), values(3))
+
+
+def test_a_drawn_value_may_be_written():
+    def model() -> None:
+        z = pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        z.mul_(2.0)
+        pyro.sample("x", dist.Normal(z, 1.0).to_event(1))
+
+    assert_same(model)
+
+
 def test_a_detached_value_is_still_a_dependence():
     def model() -> None:
         z = pyro.sample("z", dist.Normal(0.0, 1.0))
