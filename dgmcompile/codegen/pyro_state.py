@@ -22,7 +22,7 @@ from dgmcompile.codegen.names import class_name, is_plain
 from dgmcompile.codegen.state import Holder, State, access, state_root
 from dgmcompile.codegen.tables import modules_of
 from dgmcompile.ir.binding import Binding
-from dgmcompile.ir.graph import Graph, Node, Parameter
+from dgmcompile.ir.graph import Call, Graph, Node, Parameter
 
 _RAW = "_unconstrained"
 """How `PyroModule` calls the tensor behind a `PyroParam`."""
@@ -66,15 +66,41 @@ def pyro_state(graph: Graph) -> PyroState:
         value = access(state.root, key.removesuffix(_RAW), "self")
         params[key] = texts[path]
         expressions[raw[path]] = f"{value}.unconstrained()"
-        name = graph.binding.constrained[path].value
-        if name is not None and name in graph:
+        graph, found = _with_own_name(graph, graph.binding.constrained[path].value, value)
+        for name in _reads_of(graph, found):
             node = graph[name]
             expressions[f"{raw[path]} constrained"] = value
             read[name] = Parameter(
                 name=name, path=f"{raw[path]} constrained", shape=node.shape, dtype=node.dtype, location=node.location
             )
-    found = graph.evolve(read.get(node.name, node) for node in graph)
-    return PyroState(found, state, params, expressions, _root_name(graph, state))
+    graph = graph.evolve(read.get(node.name, node) for node in graph)
+    return PyroState(graph, state, params, expressions, _root_name(graph, state))
+
+
+def _with_own_name(graph: Graph, value: str | None, text: str) -> tuple[Graph, str | None]:
+    """The constrained ``value`` by the name of its attribute: compaction leaves the name of a step to it."""
+    wanted = text.rpartition(".")[2]
+    is_taken = wanted in graph and not isinstance(graph[wanted], Parameter)
+    if value is None or value not in graph or is_taken or not wanted.isidentifier():
+        return graph, value
+    swapped = {value: wanted, wanted: value}
+
+    def named(name: str) -> str:
+        return swapped.get(name, name)
+
+    nodes = (replace(node.map_names(named), name=named(node.name)) for node in graph)
+    return graph.evolve(nodes, outputs={key: named(name) for key, name in graph.outputs.items()}), wanted
+
+
+def _reads_of(graph: Graph, value: str | None) -> list[str]:
+    """The nodes that compute ``value`` from the parameter: a program that reads it twice computes it twice."""
+    firsts, known = dict[str, str](), list[tuple[Node, str]]()
+    for node in graph:
+        if isinstance(node, Parameter) or (isinstance(node, Call) and firsts.keys() >= {*node.inputs} != set()):
+            plain = replace(node.map_names(lambda name: firsts.get(name, name)), name="", location=None)
+            firsts[node.name] = next((first for other, first in known if other == plain), node.name)
+            known.append((plain, firsts[node.name]))
+    return [name for name, first in firsts.items() if first == firsts.get(value or "")]
 
 
 def _root_name(graph: Graph, state: State) -> str:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from dgmcompile.ir.binding import Binding
 from dgmcompile.ir.graph import (
     Arg,
     Argument,
@@ -134,7 +135,15 @@ class _Walk:
             name: node if node in self.seen.nodes else self.aliases[node] for name, node in self.graph.outputs.items()
         }
         guards = tuple(replace(guard, expected=self._leaf(guard.expected)) for guard in self.graph.guards)
-        return self.graph.evolve(self.seen.nodes.values(), outputs=outputs, guards=guards)
+        return self.graph.evolve(self.seen.nodes.values(), outputs=outputs, guards=guards, binding=self._binding())
+
+    def _binding(self) -> Binding:
+        """What constrained parameters give, by the names that it has now."""
+        binding = self.graph.binding
+        constrained = {
+            p: replace(c, value=self.aliases.get(c.value or "", c.value)) for p, c in binding.constrained.items()
+        }
+        return replace(binding, constrained=constrained)
 
     def _decide(self, node: Node, reason: str) -> None:
         self.decisions.append(Decision(Compact.name, node.name, "rewrite", reason))

@@ -360,6 +360,20 @@ def test_parameters_are_the_users_own_and_keep_their_names_and_constraints():
     assert "PyroParam(torch.ones(()), constraint=constraints.positive)" in program.source
 
 
+@pytest.mark.parametrize("form", [lambda g: g, dgm.semi_auxiliary, dgm.compact])
+def test_constrained_parameters_are_read_as_such_however_often(form: Callable[[Any], Any]):
+    """Pyro's tensors of provenance have no ``unconstrained()``: `render_model` would fail."""
+
+    def model(x: Tensor) -> None:
+        a = pyro.sample("a", dist.Normal(0.0, pyro.param("scale", torch.tensor(1.0), constraint=constraints.positive)))
+        pyro.sample("x", dist.Normal(a, pyro.param("scale")), obs=x)
+
+    program = dgm.to_pyro(form(dgm.trace(model, (torch.tensor(0.5),))))
+    assert "unconstrained()" not in program.source and "exp" not in program.source
+    picture = render_model(program, model_args=(torch.tensor(0.5),), render_params=True)
+    assert "scale -> a" in picture.source and "scale -> x" in picture.source
+
+
 def test_parameters_of_a_module_are_shared_and_found_by_svi():
     model = seeded(networks.VAE)
     program = dgm.to_pyro(dgm.trace(model.model, (values(4, 3),)))
