@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from dgmcompile.codegen.expressions import Names, literal, shape_text
@@ -56,12 +56,14 @@ class ProgramFrame(Frame):
     Args:
         event_dims: of deterministic sites; see `pyro_sites.Variables`.
         observed: site -> expression of the data that it observes.
+        weighed: sites that observe their own value; see `pyro_sites.Variables`.
         returned: names of the sites whose values the program returns.
         imports: filled with the modules of families that are not Pyro's.
     """
 
     event_dims: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
     observed: Mapping[str, str] = field(default_factory=dict[str, str])
+    weighed: Set[str] = frozenset()
     returned: Sequence[str] = ()
     imports: set[str] = field(default_factory=set[str])
 
@@ -94,7 +96,12 @@ class ProgramFrame(Frame):
         names = Names(value, self.module)
         LawTexts(self.graph, names, step).of_site(sample)
         literal(sample.scale, names)
+        if self._is_weighed(sample):
+            literal(sample.params["v"], names)
         return tuple(found)
+
+    def _is_weighed(self, sample: Sample) -> bool:
+        return sample.site is not None and sample.site.name in self.weighed
 
     def _needed(self, results: Sequence[str]) -> list[Node]:
         wanted = set(results)
@@ -161,8 +168,10 @@ class ProgramFrame(Frame):
         before = list[str]()
         laws = LawTexts(self.graph, self.names, lambda step: self._step(sample, step, before), self.imports)
         law = laws.of_site(sample)
-        observed = f", obs={self.observed[sample.site.name]}" if sample.site.name in self.observed else ""
-        return f"pyro.sample({sample.site.name!r}, {law}{observed})", tuple(before)
+        observed = self.observed.get(sample.site.name)
+        observed = literal(sample.params["v"], self.names) if self._is_weighed(sample) else observed
+        given = f", obs={observed}" if observed else ""
+        return f"pyro.sample({sample.site.name!r}, {law}{given})", tuple(before)
 
     def _deterministic_text(self, call: Call) -> str:
         assert call.site is not None

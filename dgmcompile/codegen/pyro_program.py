@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from dgmcompile.codegen.module import (
 from dgmcompile.codegen.modules import Constants, anchor, buffer_annotations, indented, plain_defaults
 from dgmcompile.codegen.names import class_name, docstring, identifier
 from dgmcompile.codegen.pyro_frame import ProgramFrame
-from dgmcompile.codegen.pyro_sites import Variables, variables_of
+from dgmcompile.codegen.pyro_sites import variables_of
 from dgmcompile.codegen.pyro_state import param_statements, pyro_state
 from dgmcompile.codegen.state import called_path
 from dgmcompile.codegen.statements import signature
@@ -83,7 +84,7 @@ class _Program:
     def __init__(self, graph: Graph, original: Graph | None) -> None:
         variables = variables_of(graph, original)
         self.state = pyro_state(_with_arguments(variables.graph))
-        self._variables = Variables(self.state.graph, variables.event_dims)
+        self._variables = replace(variables, graph=self.state.graph)
         graph = self.state.graph
         self.holds_state = any(isinstance(n, Parameter | Constant) or called_path(n) for n in graph)
         file = File.of(graph, lambda root: None)
@@ -105,7 +106,8 @@ class _Program:
         named = {str(argument.name).lstrip("*") for argument in graph.arguments}
         observations = next(name for name in (_OBSERVATIONS, "observed_values", "values_of_sites") if name not in named)
         targets = [n for n in sites if isinstance(n, Sample) and n.site and n.site.role == "target"]
-        free = [n for n in targets if n.site and n.site.name not in graph.binding.data]
+        known = graph.binding.data.keys() | self._variables.weighed
+        free = [n for n in targets if n.site and n.site.name not in known]
         self._free, self._observations = bool(free), observations
         frame = ProgramFrame(
             graph=graph,
@@ -117,6 +119,7 @@ class _Program:
             reserved=self._file.reserved | {observations} if free else self._file.reserved,
             formulas=self._file.formulas,
             event_dims=self._variables.event_dims,
+            weighed=self._variables.weighed,
             returned=[node.name for node in sites if node.site and node.site.role == "target"],
             imports=self._imports,
         )

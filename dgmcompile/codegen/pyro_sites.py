@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain, count
@@ -58,10 +58,12 @@ class Variables:
     """``graph`` has no `Noise`, and a site on nothing but samples and ``identity`` calls.
 
     ``event_dims``: deterministic site -> how many of its dims are one event; None where that cannot be told.
+    ``weighed``: sites that were a Delta with a density of its own, which they keep: they observe their own value.
     """
 
     graph: Graph
     event_dims: Mapping[str, int | None]
+    weighed: Set[str] = frozenset()
 
 
 def variables_of(graph: Graph, original: Graph | None = None) -> Variables:
@@ -80,13 +82,15 @@ class _Writing:
         self._sites = {node.name: node.site for node in graph if node.site is not None}
         self._taken = {node.name for node in graph}
         self._renamed: dict[str, str] = {}
+        self._weighed = set[str]()
         self._like = _likeness(graph)
 
     def variables(self) -> Variables:
         nodes = [new for node in self._graph for new in self._written(node)]
         found = self._graph.evolve(nodes)
         sites = ((node.site, node) for node in found if node.site is not None and isinstance(node, Call))
-        return Variables(found, {site.name: self._event_dim(site, node.shape or ()) for site, node in sites})
+        event_dims = {site.name: self._event_dim(site, node.shape or ()) for site, node in sites}
+        return Variables(found, event_dims, self._weighed)
 
     def _fresh(self, wanted: str) -> str:
         candidates = chain([wanted], (f"{wanted}_{i}" for i in count(1)))
@@ -100,9 +104,23 @@ class _Writing:
         elif isinstance(node, Call) and node.site is not None and node.target != "identity":
             value = replace(node, name=self._fresh(anonymous_name(node)), site=None)
             yield value
-            yield replace(node, target="identity", args=(Ref(value.name),), kwargs={})
+            yield from self._site(replace(node, target="identity", args=(Ref(value.name),), kwargs={}), node.site)
+        elif isinstance(node, Call) and node.site is not None:
+            yield from self._site(node, node.site)
         else:
             yield node
+
+    def _site(self, node: Call, site: Site) -> Iterator[Node]:
+        """A deterministic site, which has no density; one that had a density without being random keeps it."""
+        law = self._laws.get(site.name)
+        if law is None or law.family != "Delta" or law.transforms or law.params.get("log_density", 0.0) == 0.0:
+            yield node
+            return
+        params = {name: value for name, value in law.params.items() if name != "v"}
+        yield from self._carried((params, law.mask, law.scale))
+        self._weighed.add(site.name)
+        delta = replace(law.map_names(self._name), name=node.name, shape=node.shape, site=site, location=node.location)
+        yield replace(delta, params={"v": node.args[0], **{n: delta.params[n] for n in params}})
 
     def _event_dim(self, site: Site, shape: Shape) -> int | None:
         if site.name in self._laws:

@@ -343,6 +343,21 @@ def test_noise_is_masked_as_its_variable_is():
     ]
 
 
+@pytest.mark.parametrize("form", [dgm.semi_auxiliary, lambda g: dgm.compact(dgm.semi_auxiliary(g)), dgm.auxiliary])
+def test_a_delta_keeps_its_density(form: Callable[[Any], Any]):
+    def model(x: Tensor) -> None:
+        a = pyro.sample("a", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", 3), poutine.scale(scale=0.5):
+            law = dist.Delta(torch.ones(3, 2) * a, a * torch.arange(3.0), event_dim=1)
+            b = pyro.sample("b", law.mask(torch.tensor([True, True, False])))
+            pyro.sample("x", dist.Normal(b.sum(-1), 1.0), obs=x)
+
+    program = dgm.to_pyro(form(dgm.trace(model, (values(3),))))
+    b = sites(program, values(3), data={"a_noise": torch.tensor(0.4)})["b"]
+    assert b["is_observed"] and torch.equal(b["value"], torch.full((3, 2), 0.4))
+    assert log_prob(b).tolist() == pytest.approx([0.0, 0.2, 0.0])
+
+
 # -- parameters --------------------------------------------------------------------------------------------------------
 
 
