@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dgmcompile.codegen.pyro_sites import STANDARD_LAWS
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
-from dgmcompile.frontends.distributions import ConstructorCalls, Unwrapped, given_to
+from dgmcompile.frontends.distributions import ConstructorCalls, Unwrapped, given_to, unwrapped
 from dgmcompile.frontends.source import location_of, user_frame
 from dgmcompile.ir.graph import Arg, Law, Sample, Shape, Site, TransformStep, leaves
 from dgmcompile.passes.auxiliary import problems_of
@@ -49,7 +49,7 @@ class FullReparam(Strategy):
         keep: names of latents to leave random; so does ``infer={"dgm": {"keep": True}}`` at the site.
     Errors:
         `CompileError` ``no-noise-transform``, ``unknown-parameters``, ``unknown-option``, ``unseen-distribution``,
-        while the model runs.
+        ``rewritten-site``, while the model runs.
     """
 
     def __init__(self, keep: Iterable[str] = ()) -> None:
@@ -63,16 +63,21 @@ class FullReparam(Strategy):
         msg, infer = msg_or_fn, msg_or_fn["infer"]
         if msg["is_observed"] or infer.get(_NOISE) or infer.get("_enumerate_dim") is not None:
             return None
-        reparam = super().__call__(msg)
+        reparam = self.config[msg["name"]] = self.configure(msg)
         if reparam is not None:
             _prepare(msg)
         return reparam
 
     def configure(self, msg: Any) -> Reparam | None:
+        """Of the site as it is now: another model, or another run, may choose otherwise for one of its name."""
         options = dict(msg["infer"].get("dgm") or {})
-        if msg["name"] in self.keep or options.get("keep"):
+        if options.pop("keep", False) or msg["name"] in self.keep:
             return None
-        return _FullReparam(self, {name: value for name, value in options.items() if name != "keep"})
+        known = self.config.get(msg["name"])
+        reparam = known if isinstance(known, _FullReparam) and known.options == options else None
+        reparam = reparam or _FullReparam(self, options)
+        reparam.has_value = msg["value"] is not None
+        return reparam
 
     @property
     def calls(self) -> ConstructorCalls:
@@ -172,11 +177,12 @@ def _live_steps(parts: Iterable[Any], *_: Any) -> tuple[TransformStep, ...]:
 
 
 class _FullReparam(Reparam):
-    """Of one site."""
+    """Of one site; ``has_value``: a handler inside of the strategy gives it its value, as a replay does."""
 
     def __init__(self, strategy: FullReparam, options: Mapping[str, Any]) -> None:
         self._strategy = strategy
-        self._options = options
+        self.options = options
+        self.has_value = False
         self._checked: object = None
 
     def apply(self, msg: Any) -> Any:
@@ -185,15 +191,22 @@ class _FullReparam(Reparam):
             return msg
         if isinstance(value, _Unset):
             value = None
+        if isinstance(base := unwrapped(fn), dist.Delta):  # it has a density of its own, and nothing random
+            return {"fn": fn, "value": value if self.has_value else base.v, "is_observed": True}
+        writer = self._writer(name, fn)
+        known = None if value is None else writer.noise_of(value)
+        if self.has_value and known is None:
+            raise CompileError(_no_noise_of(name, writer.law.family))
+        drawn = writer.value(known)
+        value = drawn if known is None else value
+        return {"fn": Delta.of_site(name, value, fn.event_dim), "value": value, "is_observed": True}
+
+    def _writer(self, name: str, fn: Any) -> _Tensors:
         found = self._read(name, fn)
         law = replace(found.law, event_dim=fn.event_dim)
         self._check(name, law)
         masks = tuple((mask.value, mask.event_dim) for mask in found.masks if mask.value is not True)
-        writer = _Tensors(name, law, masks, self._options)
-        known = None if value is None else writer.noise_of(value)
-        drawn = writer.value(known)
-        value = drawn if known is None else value
-        return {"fn": dist.Delta(value, event_dim=fn.event_dim).mask(False), "value": value, "is_observed": True}
+        return _Tensors(name, law, masks, self.options)
 
     def _read(self, name: str, fn: Any) -> Unwrapped:
         """The family, its parameters and the masks."""
@@ -214,7 +227,7 @@ class _FullReparam(Reparam):
             event_dim=law.event_dim,
             transforms=law.transforms,
             shape=law.shape,
-            options=self._options,
+            options=self.options,
             site=Site(name, "latent", law.family),
             location=location_of(user_frame()),
         )
@@ -223,8 +236,58 @@ class _FullReparam(Reparam):
         self._checked = seen
 
 
+class Delta(dist.Delta):
+    """The law of a rewritten site; at another value than its own it has no density, and says why.
+
+    By its name it is known to Pyro, and when it is traced, as what a reparameteriser leaves behind.
+    """
+
+    site = ""
+
+    @classmethod
+    def of_site(cls, site: str, value: Tensor, event_dim: int) -> Delta:
+        law = cls(value, event_dim=event_dim, validate_args=False)
+        law.site = site
+        return law
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Delta:
+        new: Delta = super().expand(batch_shape, _instance)
+        new.site = self.site
+        return new
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        if x is not self.v and not torch.isclose(x, self.v, equal_nan=True).all():
+            raise CompileError(_given_outside(self.site))
+        shape = torch.broadcast_shapes(self.batch_shape, x.shape[: x.dim() - self.event_dim])
+        return torch.zeros((), device=x.device).expand(shape)
+
+
 def _signature(law: Law) -> object:
-    return law.family, tuple((n, _signature(v) if isinstance(v, Law) else v is None) for n, v in law.params.items())
+    return law.family, tuple((name, _signature_of(value)) for name, value in law.params.items())
+
+
+def _signature_of(value: Any) -> object:
+    return _signature(value) if isinstance(value, Law) else getattr(value, "shape", value is None)
+
+
+def _given_outside(name: str) -> Diagnostic:
+    return Diagnostic(
+        code="rewritten-site",
+        message=f"site {name!r} is computed from its noise, and a handler around FullReparam gives it another value",
+        notes=("which would have no density: nothing would be observed",),
+        help="put the handler inside, FullReparam()(poutine.condition(model, data)); "
+        "to intervene and not to observe, use poutine.do",
+    )
+
+
+def _no_noise_of(name: str, family: str) -> Diagnostic:
+    return Diagnostic(
+        code="rewritten-site",
+        message=f"site {name!r} is given a value inside of FullReparam, and its noise cannot be told: "
+        f"the transform of {family} has no inverse",
+        location=location_of(user_frame()),
+        help=f"to leave the site random: FullReparam(keep=({name!r},))",
+    )
 
 
 def _of_site(problem: Diagnostic, name: str) -> Diagnostic:

@@ -348,6 +348,69 @@ def test_gradients_reach_parameters():
     assert pyro.param("scale").unconstrained().grad != 0
 
 
+def test_a_delta_keeps_its_density():
+    def model() -> None:
+        with pyro.plate("data", 3), poutine.scale(scale=0.5):
+            pyro.sample("z", dist.Delta(torch.ones(3), log_density=torch.arange(3.0)))
+
+    z = sites(dgm.FullReparam()(model))["z"]
+    assert z["is_observed"] and log_prob(z) == 1.5
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_value_from_outside_is_refused_where_it_would_count(way: Callable[[Any], Any]):
+    """What is computed from noise has no density: `poutine.condition` around it would observe nothing."""
+    data = {"y": torch.arange(8.0)}
+    model = poutine.condition(way(eight_schools.model), data=data)
+    found = poutine.trace(model).get_trace(eight_schools.STANDARD_ERROR, None)
+    with pytest.raises(CompileError, match="rewritten-site"):
+        found.log_prob_sum()
+    with pyro.plate("particles", 3, dim=-2), pytest.raises(CompileError, match="rewritten-site"):
+        poutine.trace(model).get_trace(eight_schools.STANDARD_ERROR, None).log_prob_sum()
+    inside = way(poutine.condition(eight_schools.model, data=data))
+    assert "y_noise" not in sites(inside, eight_schools.STANDARD_ERROR, None)
+
+
+def test_a_value_from_outside_may_be_predicted_from():
+    model = dgm.FullReparam()(eight_schools.model)
+    found = Predictive(model, {"theta": torch.zeros(4, 8)})(eight_schools.STANDARD_ERROR, None)
+    assert torch.allclose(found["y"], found["y_noise"] * eight_schools.STANDARD_ERROR)
+    done = sites(poutine.do(model, data={"mu": torch.tensor(1e6)}), eight_schools.STANDARD_ERROR, None)
+    assert (done["theta"]["value"] > 1e5).all() and log_prob(done["theta"]) == 0
+
+
+def test_a_value_from_inside_is_pushed_back_to_its_noise_or_refused():
+    def model() -> None:
+        pyro.sample("z", dist.Normal(1.0, 2.0))
+        pyro.sample("w", dist.StudentT(3.0, 0.0, 1.0))
+
+    replayed = poutine.replay(model, trace=poutine.trace(model).get_trace())
+    with pytest.raises(CompileError) as refused:
+        sites(dgm.FullReparam()(replayed))
+    assert [d.code for d in refused.value.diagnostics] == ["rewritten-site"]
+    assert refused.value.diagnostics[0].help == "to leave the site random: FullReparam(keep=('w',))"
+    found = sites(dgm.FullReparam(keep="w")(replayed))
+    assert torch.allclose(found["z_noise"]["value"], (found["z"]["value"] - 1) / 2)
+
+
+def test_one_strategy_for_two_models():
+    """What one chooses for a site is not what the other chooses for one of its name."""
+
+    def kept() -> None:
+        pyro.sample("z", dist.Bernoulli(0.5), infer={"dgm": {"keep": True}})
+
+    def relaxed() -> None:
+        pyro.sample("z", dist.Bernoulli(pyro.param("p", torch.tensor(0.5))), infer={"dgm": {"gradient": "relaxed"}})
+
+    def plain() -> None:
+        pyro.sample("z", dist.Bernoulli(pyro.param("p", torch.tensor(0.5))))
+
+    strategy = dgm.FullReparam()
+    assert "z_noise" not in sites(strategy(kept))
+    assert sites(strategy(relaxed))["z"]["value"].requires_grad
+    assert not sites(strategy(plain))["z"]["value"].requires_grad
+
+
 # -- initial values ----------------------------------------------------------------------------------------------------
 
 
