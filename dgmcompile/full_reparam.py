@@ -25,6 +25,7 @@ from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.frontends.distributions import ConstructorCalls, Unwrapped, given_to, unwrapped
 from dgmcompile.frontends.source import location_of, user_frame
 from dgmcompile.ir.graph import Arg, Law, Sample, Shape, Site, TransformStep, leaves
+from dgmcompile.ir.site_options import wrong_options
 from dgmcompile.passes.auxiliary import problems_of
 from dgmcompile.passes.draws import given_as
 from dgmcompile.reparam import COMPOSITIONS, NOISE_TRANSFORMS, Composition, NoiseTransform
@@ -70,7 +71,10 @@ class FullReparam(Strategy):
 
     def configure(self, msg: Any) -> Reparam | None:
         """Of the site as it is now: another model, or another run, may choose otherwise for one of its name."""
-        options = dict(msg["infer"].get("dgm") or {})
+        given = msg["infer"].get("dgm") or {}
+        if wrong := list(wrong_options(msg["name"], given, location_of(user_frame()))):
+            raise CompileError(*wrong)
+        options = dict(given)
         if options.pop("keep", False) or msg["name"] in self.keep:
             return None
         known = self.config.get(msg["name"])
@@ -198,7 +202,7 @@ class _FullReparam(Reparam):
         if self.has_value and known is None:
             raise CompileError(_no_noise_of(name, writer.law.family))
         drawn = writer.value(known)
-        value = drawn if known is None else value
+        value = drawn if value is None or known is None else value
         return {"fn": Delta.of_site(name, value, fn.event_dim), "value": value, "is_observed": True}
 
     def _writer(self, name: str, fn: Any) -> _Tensors:

@@ -511,9 +511,10 @@ def test_what_cannot_be_read_of_an_instance_is_read_as_a_decorator():
     assert [d.code for d in refused.value.diagnostics] == ["no-noise-transform"]
 
 
-def test_an_option_that_there_is_not_is_refused():
+@pytest.mark.parametrize("option", [{"variant": "none"}, {"kept": True}, {"keep": "no"}])
+def test_an_option_that_there_is_not_is_refused(option: Any):
     def model() -> None:
-        pyro.sample("z", dist.Normal(0.0, 1.0), infer={"dgm": {"variant": "none"}})
+        pyro.sample("z", dist.Normal(0.0, 1.0), infer={"dgm": option})
 
     with pytest.raises(CompileError, match="unknown-option"):
         sites(dgm.FullReparam()(model))

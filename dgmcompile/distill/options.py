@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from dgmcompile.diagnostics import CompileError, Diagnostic
+from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.distill.divergences import DEFAULT, NAMES, divergence
 from dgmcompile.distill.pair import Pair, PairedSite
 from dgmcompile.distill.terms import Reduction
+from dgmcompile.ir.site_options import wrong_options
 
 LATENT_WEIGHTS: Mapping[str, float] = {"surrogate": 0.1, "local": 1.0, "marginalised": 0.0}
 """Weight of each latent's term where the caller gives none, by the pair's method."""
@@ -67,9 +68,9 @@ def check_options(pair: Pair, options: LossOptions) -> None:
     """
     Errors:
         `CompileError` ``unknown-site`` for an option of a site that is not compared, ``unknown-divergence``,
-        and ``loss-option`` for a value that makes no sense, all at once.
+        and ``loss-option`` for a value that makes no sense (``unknown-option`` for one of the model's), all at once.
     """
-    problems = [*_unknown_sites(pair, options), *_unknown_words(options), *_bad_numbers(options)]
+    problems = [*_unknown_sites(pair, options), *_unknown_words(options), *_bad_numbers(options), *_of_models(pair)]
     problems = problems or [*_wrong_roles(pair, options), *_unused_temperature(pair, options)]
     if problems:
         raise CompileError(*problems)
@@ -99,15 +100,30 @@ def _values(given: Any) -> list[Any]:
 def _unknown_words(options: LossOptions) -> Iterator[Diagnostic]:
     for name in dict.fromkeys(_values(options.divergence)):
         if name not in NAMES:
-            yield Diagnostic(
-                code="unknown-divergence",
-                message=f"there is no divergence {name!r}",
-                notes=(f"divergences: {', '.join(NAMES)}",),
-                help="choose one of these",
-            )
+            yield _unknown_divergence(name)
     for word in dict.fromkeys(_values(options.reduction)):
         if word not in REDUCTIONS:
             yield _bad(f"there is no reduction {word!r}", "choose 'sum' or 'mean'")
+
+
+def _of_models(pair: Pair) -> Iterator[Diagnostic]:
+    """What the models themselves choose."""
+    for law in (law for site in pair.compared for law in (site.teacher, site.student)):
+        name = law.site.name if law.site is not None else law.name
+        yield from wrong_options(name, law.options, law.location)
+        divergence = law.options.get("divergence", DEFAULT)
+        if isinstance(divergence, str) and divergence not in NAMES:
+            yield _unknown_divergence(divergence, law.location)
+
+
+def _unknown_divergence(name: str, location: Location | None = None) -> Diagnostic:
+    return Diagnostic(
+        code="unknown-divergence",
+        message=f"there is no divergence {name!r}",
+        location=location,
+        notes=(f"divergences: {', '.join(NAMES)}",),
+        help="choose one of these",
+    )
 
 
 def _bad_numbers(options: LossOptions) -> Iterator[Diagnostic]:

@@ -10,6 +10,7 @@ from typing import ClassVar
 from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.ir.graph import Arg, Graph, Law, Node, Ref, Sample, Shape, leaves
 from dgmcompile.ir.probes import without_probes
+from dgmcompile.ir.site_options import OF_CALLERS, wrong_options
 from dgmcompile.ir.verify import AUXILIARY, SEMI_AUXILIARY, TRACED, Stage
 from dgmcompile.passes.base import Keep, NodePass, Reject, Rewrite
 from dgmcompile.passes.draws import SiteWriter, Tables, defaults_of, given_as
@@ -189,6 +190,9 @@ def _unknown_parameters(node: Sample, law: Law, names: list[str], read: tuple[st
 
 
 def _problems_of_options(node: Sample, tables: Tables) -> Iterator[Diagnostic]:
+    if wrong := list(wrong_options(_site_name(node), node.options, node.location)):
+        yield from wrong
+        return
     family = tables.families.get(node.family)
     if (variant := node.options.get("variant")) is not None:
         variants = tables.variants(node.family)
@@ -200,8 +204,16 @@ def _problems_of_options(node: Sample, tables: Tables) -> Iterator[Diagnostic]:
         gradients = list(family.gradients) if family else []
         if gradient not in gradients:
             yield _unknown_option(node, "gradient", gradient, gradients)
-    elif "temperature" in node.options:
+    if "temperature" in node.options and not _takes_temperature(family, gradient):
         yield _unknown_option(node, "temperature", node.options["temperature"], [])
+
+
+def _takes_temperature(family: NoiseTransform | None, gradient: Arg) -> bool:
+    """Has it a gradient of this name with a temperature? True where there is no such gradient, which is said."""
+    if family is None or gradient is None:
+        return gradient is not None
+    formula = family.gradients.get(str(gradient))
+    return formula is None or "temperature" in defaults_of(formula)
 
 
 def _unknown_option(node: Sample, option: str, value: Arg, known: list[str]) -> Diagnostic:
@@ -243,13 +255,16 @@ def with_options(graph: Graph, options: Mapping[str, Mapping[str, Arg]]) -> Grap
     ``weight``, ``divergence``, ``reduction``  of the site's term in a loss
 
     Errors:
-        ``unknown-site``. What a family has not is refused where it is used.
+        ``unknown-site``, ``unknown-option``. What a family has not is refused where it is used.
     """
     if not options:
         return graph
     sites = [_site_name(node) for node in graph.samples]
-    if unknown := [name for name in options if name not in sites]:
-        raise CompileError(*(_unknown_site(name, sites) for name in unknown))
+    problems = [_unknown_site(name, sites) for name in options if name not in sites]
+    for name, chosen in options.items():
+        problems.extend(wrong_options(name, chosen, known=OF_CALLERS))
+    if problems:
+        raise CompileError(*problems)
     return graph.evolve(
         _with_options(node, options.get(_site_name(node), {})) if isinstance(node, Sample) else node for node in graph
     )

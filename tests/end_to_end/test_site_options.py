@@ -83,6 +83,7 @@ def test_a_named_gradient_reaches_the_parameter_and_leaves_the_value():
         ({"gradient": "reinforce"}, "site 'k' asks for the gradient 'reinforce', which Bernoulli has not"),
         ({"variant": "gumbel"}, "site 'k' asks for the variant 'gumbel', which Bernoulli has not"),
         ({"temperature": 0.5}, "site 'k' asks for the temperature 0.5"),
+        ({"gradient": "straight_through", "temperature": 0.5}, "site 'k' asks for the temperature 0.5"),
     ],
 )
 def test_what_a_family_has_not_is_refused(options: dict[str, Any], message: str):
@@ -100,6 +101,47 @@ def test_an_option_that_there_is_not_is_refused_with_its_line(wrong: Any):
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "unknown-option"
     assert diagnostic.location is not None and 'pyro.sample("z"' in diagnostic.location.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"grad": "relaxed"}, "site 'k' has the option 'grad', which there is not"),
+        ({"target": True}, "site 'k' has the option 'target', which there is not"),
+        ({"keep": "no"}, "site 'k' has the keep 'no', where True or False is meant"),
+        ({"temperature": 0.0}, "site 'k' has the temperature 0.0, where a finite number above 0 is meant"),
+        ("keep", "site 'k' has 'keep' for its options, which is no dict"),
+    ],
+)
+def test_what_a_caller_misspells_is_refused(options: Any, message: str):
+    for made in (lambda: dgm.trace(model, (X,), options={"k": options}), lambda: semi_with({"k": options})):
+        with pytest.raises(dgm.CompileError) as caught:
+            made()
+        assert [d.code for d in caught.value.diagnostics] == ["unknown-option"]
+        assert message in str(caught.value)
+
+
+def semi_with(options: Any) -> Any:
+    return dgm.semi_auxiliary(dgm.trace(model, (X,)), options=options)
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"weight": -1.0}, "unknown-option"),
+        ({"weight": "much"}, "unknown-option"),
+        ({"weight": float("nan")}, "unknown-option"),
+        ({"reduction": "max"}, "unknown-option"),
+        ({"divergence": "distance"}, "unknown-divergence"),
+    ],
+)
+def test_what_a_model_asks_of_its_term_is_refused_with_its_line(options: Any, code: str):
+    for teacher, student in ((asking(**options), model), (model, asking(**options))):
+        with pytest.raises(dgm.CompileError) as caught:
+            dgm.compile(dgm.pair(teacher, student, model_args=(X,)))
+        (diagnostic,) = caught.value.diagnostics
+        assert diagnostic.code == code
+        assert diagnostic.location is not None and 'pyro.sample("z"' in diagnostic.location.text
 
 
 def test_an_unknown_site_is_refused():
