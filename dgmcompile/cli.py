@@ -29,7 +29,7 @@ app = typer.Typer(
 
 REFUSED, WRONG_USAGE = 1, 2
 
-USAGE = frozenset({"no-file", "unknown-site"})
+USAGE = frozenset({"no-file", "no-student", "unknown-site"})
 """Diagnostics that blame the command line and not the program."""
 
 METHODS = ("surrogate", "local", "marginalised")
@@ -163,6 +163,8 @@ def _matches(given: list[str]) -> dict[str, str | None]:
         teacher, equals, student = text.partition("=")
         if not equals or not teacher:
             _wrong_usage(f"--match takes SITE=SITE, not {text!r}")
+        if teacher in pairs:
+            _wrong_usage(f"--match names {teacher!r} twice")
         pairs[teacher] = student or None
     return pairs
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from dgmcompile.codegen import compile_graph, source_of
-from dgmcompile.diagnostics import Diagnostic
+from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.distill.losses import LossOptions, with_losses
 from dgmcompile.distill.pair import Match, Method, Pair, pair_graphs
 from dgmcompile.frontends.load import loading
@@ -116,6 +116,8 @@ def transform(
         progress("loading")
         program = loader.program(spec)
         pupil = None if alone else loader.student(student) if student else program.student
+        if pupil is None and (match or method != "surrogate" or (options or LossOptions()) != LossOptions()):
+            raise CompileError(_no_student(spec))
         progress("recording the model")
         graph = trace(
             program.model, program.example_inputs, targets=targets, name=program.title, eval_mode=pupil is not None
@@ -140,6 +142,14 @@ def transform(
     result = Transformed(graphs, report, pair, tuple(given / name for name in names))
     write_files(out, {**drawn, **texts, "report.json": _report_text(result)})
     return result
+
+
+def _no_student(spec: str) -> Diagnostic:
+    return Diagnostic(
+        code="no-student",
+        message=f"{spec} has no student: there is no loss to choose a method, a weight, a divergence or a match for",
+        help="name the student, --student FILE[:NAME], or call it `student` beside the model",
+    )
 
 
 def check_file(
