@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+import pyro
 import torch
 from pyro import poutine
 from torch import nn
@@ -106,9 +108,11 @@ def semi_auxiliary(graph: DGM, keep: Iterable[str] = (), options: Mapping[str, M
     """Every latent as noise and a deterministic node; targets, and the sites in ``keep``, stay random.
 
     ``options`` chooses how single sites are written, as ``{"z": {"gradient": "straight_through"}}``; see
-    `dgmcompile.passes.with_options`.
+    `dgmcompile.passes.with_options`. A pair of the result knows these choices as well.
     """
-    return cast(DGM, passes.semi_auxiliary(graph, keep, options))
+    chosen = {**{name: {"keep": True} for name in keep}, **(options or {})}
+    original = passes.with_options(graph.original, chosen)
+    return cast(DGM, passes.semi_auxiliary(graph, options=chosen)).evolve(original=original)
 
 
 def compact(graph: DGM) -> DGM:
@@ -236,7 +240,7 @@ class DistillationLoss(nn.Module):
         super().__init__()
         self._distillation = options
         self._programs = (teacher, student)  # in a tuple: the user's modules are no submodules of the loss
-        self._losses: list[tuple[tuple[Guard, ...], nn.Module, list[tuple[nn.Module, nn.Module]]]] = []
+        self._losses: list[_Compiled] = []
         self.student = _module_of(student)
 
     def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -246,13 +250,12 @@ class DistillationLoss(nn.Module):
     def terms(self, *args: Any, **kwargs: Any) -> Any:
         """``total``, ``surrogate`` and ``latent``; see `compile`."""
         arguments = Arguments(self._programs[0], args, kwargs)
-        for guards, loss, modes in self._losses:
-            if all(_holds(guard, arguments) for guard in guards):
-                for made, own in modes:
-                    made.training = own.training
-                return loss(*args, **kwargs)
+        for compiled in self._losses:
+            if compiled.holds(arguments):
+                return compiled.run(*args, **kwargs)
+        self._losses = [compiled for compiled in self._losses if _is_current(compiled.stored)]
         self._compile(args, kwargs)
-        return self._losses[-1][1](*args, **kwargs)
+        return self._losses[-1].run(*args, **kwargs)
 
     def _compile(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         for program in self._programs:
@@ -261,7 +264,40 @@ class DistillationLoss(nn.Module):
         own = dict(self.student.named_modules()) if self.student is not None else {}
         made = loss.get_submodule("student").named_modules()
         modes = [(module, own[path]) for path, module in made if path and path in own]
-        self._losses.append((guards, loss, modes))
+        self._losses.append(_Compiled(guards, loss, modes, _stored(loss)))
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """A loss, for the arguments that ``guards`` allow.
+
+    ``modes``: module of the loss, and the student's own, whose mode it takes. ``stored``: what it reads of Pyro's
+    store.
+    """
+
+    guards: tuple[Guard, ...]
+    loss: nn.Module
+    modes: list[tuple[nn.Module, nn.Module]]
+    stored: Mapping[str, torch.Tensor]
+
+    def holds(self, arguments: Arguments) -> bool:
+        return all(_holds(guard, arguments) for guard in self.guards) and _is_current(self.stored)
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        for made, own in self.modes:
+            made.training = own.training
+        return self.loss(*args, **kwargs)
+
+
+def _stored(loss: nn.Module) -> dict[str, torch.Tensor]:
+    held = {tensor.data_ptr() for tensor in (*loss.parameters(), *loss.buffers())}
+    return {name: value for name, value in pyro.get_param_store().named_parameters() if value.data_ptr() in held}
+
+
+def _is_current(stored: Mapping[str, torch.Tensor]) -> bool:
+    """Has nobody cleared or loaded the store since?"""
+    now = dict(pyro.get_param_store().named_parameters())
+    return all(now.get(name) is value for name, value in stored.items())
 
 
 def _module_of(program: Callable[..., Any]) -> nn.Module | None:

@@ -113,6 +113,24 @@ def test_a_function_keeps_its_parameters_in_the_store():
     assert pyro.param("scale").item() == pytest.approx(0.5, abs=0.02)
 
 
+def test_a_store_that_is_cleared_or_set_is_read_again():
+    def teacher() -> None:
+        pyro.sample("y", dist.Normal(2.0, 1.0))
+
+    def student() -> None:
+        pyro.sample("y", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0))
+
+    pyro.clear_param_store()
+    loss_fn = dgm.Distillation()(teacher, student)
+    assert loss_fn() == 2.0
+    pyro.get_param_store()["loc"] = torch.tensor(1.0)
+    assert loss_fn() == 0.5
+    pyro.clear_param_store()
+    loss_fn().backward()
+    assert pyro.param("loc").grad == -2.0
+    assert compiled(loss_fn) == 1
+
+
 def test_a_matched_pair_of_other_names():
     def program(latent: str) -> Any:
         def model() -> None:

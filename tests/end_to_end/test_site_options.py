@@ -165,6 +165,14 @@ def test_a_model_weighs_its_terms_and_the_caller_has_the_last_word():
     torch.testing.assert_close(other.total - weighed.total, 2.0 * torch.tensor(0.125) + 0.1 * other.latent["k"])
 
 
+def test_choices_for_a_rewritten_graph_reach_its_pair():
+    graph, student = dgm.trace(model, (X,)), dgm.trace(lambda x: model(x, shift=0.5), (X,))
+    semi = dgm.semi_auxiliary(graph, options={"z": {"weight": 2.0, "divergence": "wasserstein2"}})
+    found: Any = dgm.compile(dgm.pair(semi, student), latent_weight=0.0)(X)
+    torch.testing.assert_close(found.latent["z"], torch.tensor(0.25))
+    torch.testing.assert_close(found.total, found.surrogate["x"] + 0.5)
+
+
 def test_a_model_chooses_a_divergence():
     student = lambda x: model(x, shift=0.5)  # noqa: E731
     found = losses(asking(divergence="wasserstein2"), student)
