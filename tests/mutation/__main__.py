@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -47,8 +46,8 @@ class Target:
 def targets() -> Iterator[Target]:
     """Every transform of the registry, every step, every noise law, every rule of compaction."""
     for entry in NOISE_TRANSFORMS:
-        tests = (("tests/reparam", "-k", f"{entry.family}-"), ("tests/reparam",))
-        yield Target(entry.forward.function, tests)
+        tests = (("tests/reparam/test_families.py", "-k", f"{entry.family}-"), ("tests/reparam",))
+        yield from (Target(made.forward.function, tests) for made in (entry, *entry.variants.values()))
         for formulas in entry.conversions.values():
             yield from (Target(formula.function, tests) for formula in formulas.values())
     for composition in COMPOSITIONS:
@@ -64,30 +63,30 @@ def targets() -> Iterator[Target]:
 
 @dataclass(frozen=True)
 class Result:
+    """``noticed`` is the test that failed; ``problem`` says why that may mean nothing."""
+
     target: Target
     change: str
-    noticed: str
-    seconds: float
+    noticed: str = ""
+    problem: str = ""
 
 
 def tried(target: Target) -> Result:
     """The first change of the function that can be made, and the test that fails of it."""
-    start = time.perf_counter()
     for mutant in mutants(ROOT / target.file, target.name):
-        return Result(target, mutant.change, _failing_test(mutant, target), time.perf_counter() - start)
-    return Result(target, "", "nothing to change", 0.0)
+        failed = _failing_test(mutant, target)
+        problem = f"{failed} fails without any change" if failed and _pytest(ROOT, (failed,)) else ""
+        return Result(target, mutant.change, failed, problem)
+    return Result(target, "", "nothing to change")
 
 
 def _failing_test(mutant: Mutant, target: Target) -> str:
-    """The first test that fails of the mutant, and does not fail without it."""
+    """The first test that fails of the mutant."""
     with tempfile.TemporaryDirectory() as folder:
         for name in COPIED:
             _copy(ROOT / name, Path(folder) / name)
         (Path(folder) / target.file).write_text(mutant.source, encoding="utf-8")
-        failed = next((found for tests in target.tests if (found := _pytest(Path(folder), tests))), "")
-    if failed and _pytest(ROOT, (failed,)):
-        raise RuntimeError(f"{failed} fails without any change: mend the tests first")
-    return failed
+        return next((found for tests in target.tests if (found := _pytest(Path(folder), tests))), "")
 
 
 def _pytest(folder: Path, tests: tuple[str, ...]) -> str:
@@ -126,8 +125,8 @@ def main() -> int:
     survivors = 0
     with ThreadPoolExecutor(options.jobs) as pool:
         for result in pool.map(tried, chosen):
-            survivors += not result.noticed
-            said = result.noticed or "SURVIVES"
+            survivors += not result.noticed or bool(result.problem)
+            said = result.problem or result.noticed or "SURVIVES"
             print(f"{result.target.name} | {' '.join(result.change.split())} | {said}", flush=True)
     print(f"{len(chosen)} functions broken, {survivors} not noticed")
     return 1 if survivors else 0
