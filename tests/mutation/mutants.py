@@ -48,7 +48,7 @@ def mutants(file: Path, function: str) -> Iterator[Mutant]:
     definition = next(
         node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef) and node.name == function
     )
-    for kind in (_sign, _parents, _broadcast, _comparison, _function, _condition):
+    for kind in (_sign, _parents, _broadcast, _comparison, _function, _condition, _result):
         for index in range(len(list(ast.walk(definition)))):
             changed = ast.parse(ast.unparse(definition)).body[0]
             nodes = list(ast.walk(changed))
@@ -130,4 +130,13 @@ def _condition(node: ast.AST) -> str:
         before = ast.unparse(node.test)
         node.test = ast.Constant(False)
         return f"if {before} -> if False"
+    return ""
+
+
+def _result(node: ast.AST) -> str:
+    """A result twice as large."""
+    if isinstance(node, ast.Return) and node.value is not None:
+        before = ast.unparse(node)
+        node.value = ast.BinOp(ast.Constant(2), ast.Mult(), node.value)
+        return f"{before} -> {ast.unparse(node)}"
     return ""
