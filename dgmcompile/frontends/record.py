@@ -46,6 +46,7 @@ from dgmcompile.frontends.source import (
     user_frame,
 )
 from dgmcompile.frontends.targets import (
+    INDEXED,
     METADATA,
     NO_OPS,
     SIZE_READS,
@@ -336,6 +337,8 @@ class Recorder(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if self._device.type not in _RAISE and getattr(func, "__name__", "").strip("_") in INDEXED:
+            _rehearse(func, args, kwargs)
         target = None if self._paused else target_name(func)
         if self._paused or (target is None and not may_return_tensor(func)):
             with self._inside():
@@ -740,6 +743,24 @@ def _eager() -> AbstractContextManager[Any]:
     """What torch.compile made is the program's own code again, while inside."""
     loaded = "torch._dynamo" in sys.modules  # nothing is compiled yet where it is not, and to load it takes a second
     return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
+
+
+_RAISE = ("cpu", "meta")
+"""Devices on which a call raises what is wrong with its arguments."""
+
+
+def _rehearse(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """The call on the CPU, where an index out of range is an exception.
+
+    On an accelerator it ends all work of the process, and recordings at other sizes and of other values may well
+    have one.
+    """
+    with torch._C.DisableTorchFunction(), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        func(*map_arg(args, _on_cpu), **map_arg(kwargs, _on_cpu))
+
+
+def _on_cpu(leaf: Any) -> Any:
+    return leaf.detach().to("cpu", copy=True) if isinstance(leaf, Tensor) else leaf
 
 
 def _content(tensor: Tensor) -> Tensor:

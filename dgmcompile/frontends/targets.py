@@ -241,4 +241,30 @@ def _tensors(arg: Any) -> list[Tensor]:
 SIZE_READS = frozenset(["shape", "size", "numel", "nelement", "len", "stride", "nbytes"])
 """Of a tensor that is as long as some values say, these are reads of the values; so is taking it apart."""
 
+INDEXED = frozenset(
+    [
+        "getitem",
+        "setitem",
+        "index_select",
+        "index_add",
+        "index_copy",
+        "index_fill",
+        "index_put",
+        "index_reduce",
+        "gather",
+        "scatter",
+        "scatter_add",
+        "scatter_reduce",
+        "take",
+        "take_along_dim",
+        "put",
+        "embedding",
+        "embedding_bag",
+        "one_hot",
+        "nll_loss",
+        "cross_entropy",
+    ]
+)
+"""Calls that may be given an index out of range, without the underscores of methods."""
+
 TAKEN_APART = frozenset(["unbind", "split", "chunk", "tensor_split", "hsplit", "vsplit", "dsplit"])
