@@ -865,6 +865,31 @@ def test_the_gradient_is_finite_beside_infinite_elements():
     assert torch.autograd.grad(value[1], high)[0].isfinite().all()
 
 
+@pytest.mark.parametrize("logit", [-100.0, -28.0, 28.0, 100.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_binomials_of_other_totals_that_are_all_but_certain(logit: float, dtype: torch.dtype):
+    """Of a count that is 0 or 7, what q gives it is all that matters."""
+    p_total, p_logits, q_logits = (torch.tensor(x, dtype=dtype) for x in (7.0, logit, 0.3))
+    for q_total in (7.0, 9.0):
+        arguments = p_total, p_logits, torch.tensor(q_total, dtype=dtype), q_logits
+        found = entry_of("kl", "Binomial", "Binomial").formula.function(*arguments)
+        count = 0.0 if logit < 0 else 7.0
+        expected = -stats.binom(q_total, scipy.special.expit(0.3)).logpmf(count)
+        assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_gumbel_far_from_0_in_its_own_scale():
+    """e^(loc / scale) and what it multiplies are out of range, and not their product."""
+    p = {"concentration": torch.tensor(300.0), "rate": torch.tensor(1.0)}
+    q = {"loc": torch.tensor(100.0), "scale": torch.tensor(1.0)}
+    entry = entry_of("kl", "Gamma", "Gumbel")
+    single, double = (
+        value_of(entry, mapped(lambda x, d=d: x.to(d), p), mapped(lambda x, d=d: x.to(d), q))
+        for d in (torch.float32, torch.float64)
+    )
+    torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=0.0)
+
+
 @pytest.mark.parametrize("as_number", [int, torch.tensor])
 def test_binomials_of_other_totals(as_number: Callable[[int], Any]):
     logits = torch.tensor([-4.0, 0.3, 2.0], dtype=torch.float64)

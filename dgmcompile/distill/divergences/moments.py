@@ -29,9 +29,9 @@ def exponential_surprise(mean: Tensor, rate: Tensor) -> Tensor:
     return rate * mean - torch.log(rate)
 
 
-def gumbel_surprise(mean: Tensor, mean_exp: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-    """E -log Gumbel(x; loc, scale); ``mean_exp`` is E exp(-x / scale)."""
-    return torch.log(scale) + (mean - loc) / scale + mean_exp * torch.exp(loc / scale)
+def gumbel_surprise(mean: Tensor, log_mean_exp: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """E -log Gumbel(x; loc, scale); ``log_mean_exp`` is log E exp(-x / scale)."""
+    return torch.log(scale) + (mean - loc) / scale + torch.exp(log_mean_exp + loc / scale)
 
 
 def beta_surprise(mean_log: Tensor, mean_log_rest: Tensor, a: Tensor, b: Tensor) -> Tensor:

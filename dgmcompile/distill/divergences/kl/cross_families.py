@@ -46,8 +46,8 @@ def kl_exponential_normal(p_rate: Tensor, q_loc: Tensor, q_scale: Tensor) -> Ten
 def kl_gamma_gumbel(p_concentration: Tensor, p_rate: Tensor, q_loc: Tensor, q_scale: Tensor) -> Tensor:
     """KL(p || q) of a Gamma from a Gumbel distribution."""
     p_concentration, p_rate, q_loc, q_scale = as_tensors(p_concentration, p_rate, q_loc, q_scale)
-    mean_exp = torch.exp(-p_concentration * torch.log1p(1 / (p_rate * q_scale)))
-    surprise = gumbel_surprise(p_concentration / p_rate, mean_exp, q_loc, q_scale)
+    log_mean_exp = -p_concentration * torch.log1p(1 / (p_rate * q_scale))
+    surprise = gumbel_surprise(p_concentration / p_rate, log_mean_exp, q_loc, q_scale)
     return gamma_negentropy(p_concentration, p_rate) + surprise
 
 

@@ -126,7 +126,8 @@ def binomial_log_ways_gap(total: Tensor, logits: Tensor, more: Tensor) -> Tensor
     nodes = torch.arange(257, dtype=logits.dtype, device=logits.device) / 256
     t = torch.exp(low.unsqueeze(-1) + (4 - low).unsqueeze(-1) * nodes)
     total, more, failure = total.unsqueeze(-1), more.unsqueeze(-1), torch.sigmoid(-logits).unsqueeze(-1)
-    log_failures = total * torch.log1p(failure * torch.expm1(-t))
+    certain = torch.finfo(logits.dtype).eps / 2 - 1  # where failure and e^-t round to 1 and 0
+    log_failures = total * torch.log1p((failure * torch.expm1(-t)).clamp(min=certain))
     decay = torch.exp(log_failures) * -torch.expm1(-total * t - log_failures)
     return (torch.expm1(-more * t) * decay / torch.expm1(t)).sum(-1) * (4 - low) / 256
 
