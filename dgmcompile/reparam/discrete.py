@@ -98,9 +98,14 @@ def log_probs_from_probs(probs: Tensor) -> Tensor:
     return torch.where(possible, torch.log(torch.where(possible, probs, 1.0)), torch.log(probs.detach()))
 
 
+def with_gumbel_noise(noise: Tensor, logits: Tensor) -> Tensor:
+    """Logits and their noise: -log of an Exponential is Gumbel. What all logits share would cost it digits."""
+    return logits - logits.detach().amax(-1, keepdim=True) - torch.log(noise)
+
+
 def categorical_from_noise(noise: Tensor, logits: Tensor) -> Tensor:
-    """Gumbel-max: -log of Exponential noise is Gumbel."""
-    return torch.argmax(logits - torch.log(noise), dim=-1)
+    """Gumbel-max."""
+    return torch.argmax(with_gumbel_noise(noise, logits), dim=-1)
 
 
 def categorical_by_inverse_cdf(noise: Tensor, logits: Tensor) -> Tensor:
@@ -155,7 +160,7 @@ def one_hot_categorical_straight_through(noise: Tensor, logits: Tensor) -> Tenso
 
 def one_hot_categorical_relaxed(noise: Tensor, logits: Tensor, temperature: float = 0.5) -> Tensor:
     """The value, with the gradient of the Gumbel-softmax value of the same noise."""
-    soft = torch.softmax((logits - torch.log(noise)) / temperature, dim=-1)
+    soft = torch.softmax(with_gumbel_noise(noise, logits) / temperature, dim=-1)
     return one_hot_categorical_from_noise(noise, logits) + (soft - soft.detach())
 
 

@@ -14,6 +14,7 @@ from dgmcompile.reparam.discrete import (
     bernoulli_from_noise,
     one_hot_categorical_from_noise,
     one_hot_categorical_straight_through,
+    with_gumbel_noise,
 )
 from dgmcompile.reparam.laws import STANDARD_EXPONENTIAL, STANDARD_UNIFORM
 from dgmcompile.reparam.registry import NoiseSource, NoiseTransform, tensor_or_number
@@ -74,8 +75,8 @@ RELAXED_BERNOULLI_STRAIGHT_THROUGH = NoiseTransform(
 
 
 def relaxed_one_hot_categorical_from_noise(noise: Tensor, temperature: Tensor | float, logits: Tensor) -> Tensor:
-    """Gumbel-softmax: -log of Exponential noise is Gumbel."""
-    return torch.softmax((logits - torch.log(noise)) / temperature, dim=-1)
+    """Gumbel-softmax."""
+    return torch.softmax(with_gumbel_noise(noise, logits) / temperature, dim=-1)
 
 
 RELAXED_ONE_HOT_CATEGORICAL = NoiseTransform(

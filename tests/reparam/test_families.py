@@ -275,6 +275,16 @@ def test_float32_keeps_its_digits_in_both_tails(transform: NoiseTransform, given
     assert torch.isfinite(double).all()
 
 
+@pytest.mark.parametrize("family", ["Categorical", "OneHotCategorical", "RelaxedOneHotCategorical"])
+def test_what_all_logits_share_does_not_count(family: str):
+    """In float32 it would take digits from the noise, and the first of equal labels would win most often."""
+    transform, noise = NOISE_TRANSFORMS[family], torch.empty(1000, 3).exponential_(generator=torch.manual_seed(0))
+    temperature = (torch.tensor(0.5),) if "Relaxed" in family else ()
+    logits = torch.tensor([1.0, 0.0, -2.0])
+    near, far = (transform.forward.function(noise, *temperature, logits + shift) for shift in (0.0, 2.0**22))
+    torch.testing.assert_close(near, far)
+
+
 def test_conversions_agree_with_the_library():
     probs = torch.tensor([0.1, 0.4, 0.5], dtype=torch.float64)
     for family in ("Bernoulli", "Geometric", "Binomial"):
