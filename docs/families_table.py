@@ -60,6 +60,8 @@ def _noise(law: str, dtype: Any) -> str:
 def _gradient(entry: NoiseTransform) -> str:
     if not entry.params:
         return "yes"
+    if entry.biased:
+        return "straight-through"
     none = [name for name in entry.params if name in entry.without_gradient]
     said = "yes" if not none else "zero" if len(none) == len(entry.params) else f"none to {', '.join(none)}"
     return f"{said}; by name {', '.join(f'`{name}`' for name in entry.gradients)}" if entry.gradients else said

@@ -109,6 +109,12 @@ def test_public_families_by_their_density_alone(family: str, setting: dict[str, 
     assert report.ok, str(report)
 
 
+@pytest.mark.parametrize("family", ["OneHotCategoricalStraightThrough", "Categorical"])
+def test_a_biased_gradient_is_not_taken_for_the_derivative(family: str):
+    report = dgm.check_family(family, {"probs": [0.2, 0.5, 0.3]})
+    assert report.ok and not names(report) & {"gradient", "double backward"}, str(report)
+
+
 def test_a_variant():
     report = dgm.check_family("Categorical", {"probs": [0.2, 0.5, 0.3]}, variant="inverse_cdf")
     assert report.ok and "inverse_cdf" in report.family, str(report)
@@ -180,6 +186,12 @@ def test_a_mistake_fails_its_check(changes: dict[str, Any], found: set[str]):
     report = dgm.check_family(Triangular, SETTINGS[0], cdf=triangular_cdf)
     assert not report.ok
     assert found <= failed(report), str(report)
+
+
+def test_event_dims_that_the_class_has_not():
+    dgm.register(Triangular, **TRIANGULAR, event_dim=1)
+    report = dgm.check_family(Triangular, SETTINGS[0], cdf=triangular_cdf)
+    assert failed(report) == {"shape"} and "1 event dims, not 0" in str(report), str(report)
 
 
 def test_a_promise_that_is_not_kept():

@@ -94,7 +94,8 @@ def check_family(
     ``jacobian``         the density against that of the noise, changed by ``forward``, where there is an ``inverse``
     ``density``          the registered ``log_prob`` against the distribution's own
     ``inverse``          inverse and forward undo each other
-    ``gradient``         of a draw, against finite differences; ``zero gradient`` where none is promised
+    ``gradient``         of a draw, against finite differences, where it is not a biased one
+    ``zero gradient``    of a draw, where none is promised
     ``batch``            parameters in batches are taken elementwise, all of them and one beside others that are not
     ``numbers``          Python numbers are as good as tensors
     ``torch.compile``, ``vmap``, ``double backward``  unless the family's ``limits`` say otherwise

@@ -53,6 +53,7 @@ def register(
     conversions: Conversions | None = None,
     noise_shapes: NoiseShapes | None = None,
     differentiable: bool | None = None,
+    biased: bool = False,
     no_gradient: Iterable[str] = (),
     discrete: bool | None = None,
     event_dim: int | None = None,
@@ -79,6 +80,7 @@ def register(
         conversions: parameter -> {constructor parameter that may be given instead: function that converts it}.
         noise_shapes: (shape of the value, shapes of the parameters) -> shape of each noise; by default the value's.
         differentiable: do gradients reach every parameter? By default where the family is not discrete.
+        biased: is the gradient of ``forward`` not its derivative, as of a straight-through draw?
         no_gradient: the parameters that get none, where others do.
         discrete, event_dim: of the family; by default what its ``support`` says.
         gradients: named stand-ins for a zero gradient; see `NoiseTransform`.
@@ -119,6 +121,7 @@ def register(
         source=source or f"registered by {family.__module__}",
         inverse=None if inverse is None else Formula.of(inverse),
         differentiable=smooth,
+        biased=biased,
         no_gradient=given["no_gradient"],
         conversions=_formulas_of(conversions),
         event_dim=kind.event_dim,

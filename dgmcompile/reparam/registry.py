@@ -71,6 +71,7 @@ class NoiseTransform:
         inverse: ``inverse(value, *params)`` gives the noise (the only one) back; None where
             ``forward`` is not one-to-one.
         differentiable: do gradients reach every parameter? Where not they are exactly zero.
+        biased: is the family's own gradient not the derivative of the value, as of a straight-through draw?
         no_gradient: the parameters that get none, where others do; see `without_gradient`.
         conversions: canonical parameter -> {parameter that a user may give instead: formula of it, and of the
             canonical parameters by whose names its further arguments are called}.
@@ -95,6 +96,7 @@ class NoiseTransform:
     noise_shapes: NoiseShapes = _shape_of_the_value
     inverse: Formula | None = None
     differentiable: bool = True
+    biased: bool = False
     conversions: Mapping[str, Mapping[str, Formula]] = field(default_factory=dict)
     identity: Mapping[str, float] = field(default_factory=dict)
     event_dim: int = 0

@@ -69,6 +69,7 @@ RELAXED_BERNOULLI_STRAIGHT_THROUGH = NoiseTransform(
     forward=Formula.of(relaxed_bernoulli_straight_through_from_noise),
     conversions={"logits": {"probs": Formula.of(inner_logits_from_probs)}},
     discrete=True,
+    biased=True,
     source="Maddison, Mnih & Teh 2017, arXiv:1611.00712, appendix B; "
     "straight-through: Jang, Gu & Poole 2017, arXiv:1611.01144, section 2.2",
 )
@@ -106,6 +107,7 @@ RELAXED_ONE_HOT_CATEGORICAL_STRAIGHT_THROUGH = NoiseTransform(
     conversions={"logits": {"probs": Formula.of(inner_log_probs_from_probs)}},
     event_dim=1,
     discrete=True,
+    biased=True,
     source="straight-through Gumbel-softmax; Jang, Gu & Poole 2017, arXiv:1611.01144, section 2.2",
 )
 
@@ -117,5 +119,6 @@ ONE_HOT_CATEGORICAL_STRAIGHT_THROUGH = NoiseTransform(
     conversions=ONE_HOT_CATEGORICAL.conversions,
     event_dim=1,
     discrete=True,
+    biased=True,
     source="Bengio, Leonard & Courville 2013, arXiv:1308.3432, section 2.2; " + ONE_HOT_CATEGORICAL.source,
 )

@@ -36,17 +36,12 @@ LIBRARY_IS_WRONG = {
 }
 """Families whose density is ours, which tests of its own compare with SciPy, because the library's is no oracle."""
 
-BIASED = ("gradient", "double backward")
-"""Checks that a gradient fails which is not the derivative of the value."""
-
 SKIPPED: Mapping[str, tuple[str, ...]] = {
     "Delta": ("score",),
     "Empirical": ("score", "density"),
     "GroupedNormalNormal": ("score", "density", "batch", "vmap"),  # all rows of a table are one value
-    "OneHotCategoricalStraightThrough": BIASED,
-    "RelaxedBernoulliStraightThrough": BIASED,
     "RelaxedOneHotCategorical": ("batch",),  # as in the library, a temperature broadcasts with the whole value
-    "RelaxedOneHotCategoricalStraightThrough": (*BIASED, "batch"),
+    "RelaxedOneHotCategoricalStraightThrough": ("batch",),
 }
 
 ALONE = ("Delta", "Empirical", "GroupedNormalNormal")
