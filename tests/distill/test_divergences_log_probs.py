@@ -431,7 +431,7 @@ ACCURACY = {
 LKJS = ("LKJ", "LKJCholesky", "LKJCorrCholesky")
 
 # Error in single precision relative to 1 + |log_prob|, where it exceeds 2e-5.
-SINGLE = {"Wishart": 1e-4, "LKJ": 1e-4}  # determinants of nearly singular matrices
+SINGLE = {"Wishart": 1e-4, "LKJ": 1e-4, "NanMaskedMultivariateNormal": 1e-4}  # of nearly singular matrices
 CONSTANT = ("total_count", "dim", "d", "prototype", "group_idx", "samples", "control_var")
 """Parameters without a gradient."""
 
