@@ -18,13 +18,14 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
-from dgmcompile.frontends.calls import is_expanded
+from dgmcompile.frontends import refusals
+from dgmcompile.frontends.calls import is_expanded, is_literal
 from dgmcompile.frontends.distributions import ConstructorCalls, Mask, event_dim_of, held_masks, unwrapped
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.source import assigned_name, location_of, user_frame
 from dgmcompile.ir.binding import Constrained
 from dgmcompile.ir.formulas import SUBSAMPLING_SCALE
-from dgmcompile.ir.graph import Arg, Call, Plate, Ref, Sample, Site, value_parents
+from dgmcompile.ir.graph import Arg, Call, Law, Plate, Ref, Sample, Site, leaves, value_parents
 
 
 class SiteRecorder(Messenger):
@@ -119,6 +120,7 @@ class SiteRecorder(Messenger):
             warnings.simplefilter("ignore")  # the library's sampler, whose value does not matter
             value = _own_memory(_drawn(msg, observed))
         found = self._calls.unwrapped(msg["fn"], msg["name"], location, tuple(value.shape))
+        recorder.recording.errors += _strange_parts(found.law, location)
         law, masks = found.law, [*map(self._as_bool, found.masks), Mask(msg["mask"])]
         mask, mask_event_dim = self._mask(masks)
         node = Sample(
@@ -294,6 +296,12 @@ def _repeated(name: str, location: Location | None) -> Diagnostic:
         location=location,
         help="give each site a name of its own, as f'z_{t}' in a loop",
     )
+
+
+def _strange_parts(law: Law, location: Location | None) -> list[Diagnostic]:
+    """What a distribution is given that no graph can hold, as an object of a class of the program's own."""
+    strange = [leaf for leaf in leaves(dict(law.params)) if not is_literal(leaf)]
+    return [refusals.unknown_literal(law.family, type(leaf).__name__, location) for leaf in strange[:1]]
 
 
 def _other_batch(msg: Any, location: Location | None) -> Diagnostic | None:

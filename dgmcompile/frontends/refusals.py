@@ -270,7 +270,7 @@ def unknown_literal(name: str, kind: str, location: Location | None) -> Diagnost
         code="unknown-literal",
         message=f"{name} is given a {kind}, which is no part of a graph",
         location=location,
-        help="pass tensors and plain Python values to torch functions",
+        help="pass tensors and plain Python values to torch functions and distributions",
     )
 
 

@@ -16,6 +16,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pyro import poutine
+from pyro.contrib.tracking.distributions import EKFDistribution
+from pyro.contrib.tracking.dynamic_models import NcvContinuous
 from pyro.infer import config_enumerate
 from pyro.infer.reparam import AutoReparam, LatentStableReparam, LocScaleReparam, StableReparam, SymmetricStableReparam
 from pyro.util import warn_if_inf, warn_if_nan
@@ -504,6 +506,18 @@ def test_a_law_is_not_what_it_was_made_of_where_that_is_written():
     with pytest.raises(dgm.CompileError, match="law-write"):
         dgm.trace(model, (lambda h, x: h.add_(x), values(3)))
     assert_same(model, lambda h, x: h[2:].add_(x[2:]), values(3))
+
+
+def test_a_law_that_holds_an_object_is_refused():
+    """Whether it is the same object at each call or not."""
+    motion = NcvContinuous(4, 2.0)
+    for made in (lambda: motion, lambda: NcvContinuous(4, 2.0)):
+
+        def model(x: Tensor, made: Any = made) -> None:
+            pyro.sample("x", EKFDistribution(torch.zeros(4), torch.eye(4), made(), torch.eye(2), time_steps=3), obs=x)
+
+        with pytest.raises(dgm.CompileError, match=r"unknown-literal.*EKFDistribution is given a NcvContinuous"):
+            dgm.trace(model, (values(3, 2),))
 
 
 def test_a_drawn_value_may_be_written():
