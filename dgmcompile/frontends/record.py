@@ -48,11 +48,11 @@ from dgmcompile.frontends.source import (
 from dgmcompile.frontends.targets import (
     INDEXED,
     METADATA,
-    NO_OPS,
     SIZE_READS,
     TAKEN_APART,
     functional,
     is_in_place,
+    is_no_op,
     short_name,
     slice_bounds,
     target_name,
@@ -380,7 +380,7 @@ class Recorder(TorchFunctionMode):
             result = func(*args, **kwargs)
             if target == "torch.Tensor.__getitem__" and len(refs_in(node_args)) > 1:
                 result = result.clone()  # by an index of no dims it is a view, of which the place is a value
-        if target in NO_OPS:
+        if is_no_op(target):
             return result
         written = before.written() or unversioned_writes(target, args, kwargs)
         tensors = [leaf for leaf in leaves(plain(result)) if isinstance(leaf, Tensor)]

@@ -107,8 +107,15 @@ def short_name(target: str) -> str:
     return target.rpartition(".")[2].strip("_") or "value"
 
 
-NO_OPS = frozenset(["torch.Tensor.requires_grad_", "torch.Tensor.retain_grad", "torch.Tensor.share_memory_"])
-"""Calls that change no value."""
+_NO_OPS = frozenset(["torch.Tensor.requires_grad_", "torch.Tensor.retain_grad", "torch.Tensor.share_memory_"])
+
+
+def is_no_op(target: str | None) -> bool:
+    """Does the call change no value? To set an attribute that tells nothing of the values does not."""
+    if target is None or not target.endswith(".__set__"):
+        return target in _NO_OPS
+    return target.removesuffix(".__set__").rpartition(".")[2] in METADATA
+
 
 _OPERATORS = {
     "__iadd__": "add",
@@ -146,8 +153,9 @@ def functional(target: str, args: Arg) -> tuple[str | Formula, Arg]:
             return COPIED, args[:2]
         case "zero_":
             return "torch.zeros_like", args
-        case "fill_":
-            return "torch.full_like", args
+        case "fill_":  # full_like takes no value that carries a gradient
+            number = len(args) > 1 and isinstance(args[1], bool | int | float | complex)
+            return "torch.full_like" if number else "torch.fill", args
         case _:
             return f"{head}.{_OPERATORS.get(last, last[:-1])}", args
 

@@ -343,10 +343,17 @@ def _refuse_difference(found: Numbers | Difference, base: Run, again: Run) -> No
     _refuse_other_sites(base, again)
     node = base.nodes[min(index for index, _ in found)] if isinstance(found, dict) else found.node
     detail = changes(base, found) if isinstance(found, dict) else found.found
-    location = node.location if node else None
+    location = _place(node, base)
     if base.recording.generators:
         raise CompileError(refusals.foreign_random(base.recording.generators, detail, location))
     raise CompileError(refusals.unstable(detail, location))
+
+
+def _place(node: Node | None, run: Run) -> Location | None:
+    """Where a node was made; of a constant, which is made nowhere, where it is first read."""
+    if node is None or node.location is not None:
+        return node and node.location
+    return next((user.location for user in run.nodes if node.name in user.inputs), None)
 
 
 def _generators_drawn(run: Run) -> tuple[str, ...]:

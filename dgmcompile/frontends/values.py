@@ -47,6 +47,7 @@ class Alias:
     name: str
     stamp: int
     versions: tuple[tuple[int, str], ...]
+    memory: int
 
 
 class _Storage:
@@ -119,7 +120,7 @@ class Values:
         storage = self._storage(tensor)
         before = self._by_id.get(id(tensor))
         versions = (*(before.versions if before else ()), (storage.stamp, name))
-        alias = Alias(tensor, name, storage.stamp, versions)
+        alias = Alias(tensor, name, storage.stamp, versions, memory_key(tensor))
         self._by_id[id(tensor)] = alias
         storage.add(alias)
         if storage.root is not None and storage.root.tensor is tensor:
@@ -127,8 +128,9 @@ class Values:
 
     @_unseen
     def find(self, tensor: Tensor) -> Alias | None:
-        """The alias of this very tensor, or of another one that shows the same memory."""
-        if (alias := self._by_id.get(id(tensor))) is not None:
+        """The alias of this very tensor, unless it was given other memory, or of another one that shows the same."""
+        alias = self._by_id.get(id(tensor))
+        if alias is not None and alias.memory == memory_key(tensor):
             return alias
         return self.same_memory(tensor)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -188,6 +189,27 @@ def sequences_padded() -> None:
     target(nn.utils.rnn.pad_sequence([latent(), latent("other")[:2]]).sum(1))
 
 
+def filled_with_a_value() -> None:
+    h = torch.zeros(3)
+    h[1:].fill_(latent()[0])
+    target(h.fill_(value=2.0) + torch.zeros(3).fill_(latent("other")[1]))
+
+
+def gradients_switched() -> None:
+    h = latent().clone()
+    h.requires_grad = True
+    target(h * 2)
+
+
+WEIGHTS = io.BytesIO()
+torch.save(torch.ones(3), WEIGHTS)
+
+
+def weights_loaded() -> None:
+    WEIGHTS.seek(0)
+    target(latent() * torch.load(WEIGHTS))
+
+
 def copies() -> None:
     z = latent()
     target(copy.deepcopy(z) + z.clone().detach())
@@ -308,6 +330,9 @@ FOLLOWED: dict[str, Program] = {
         writes_through_overlapping_windows,
         shapes_changed_in_place,
         results_with_names,
+        filled_with_a_value,
+        gradients_switched,
+        weights_loaded,
         copies,
         arrays_on_the_same_memory,
         arrays_that_are_only_read,
@@ -463,6 +488,13 @@ def a_parameter_copied() -> None:
 _LINEAR = seeded(lambda: nn.Linear(3, 3))
 
 
+def saved_and_loaded() -> None:
+    file = io.BytesIO()
+    torch.save(latent(), file)
+    file.seek(0)
+    target(torch.load(file))
+
+
 def gradients_asked_for() -> None:
     z = latent().detach().clone().requires_grad_()
     (z**2).sum().backward()
@@ -564,6 +596,7 @@ REFUSED: list[tuple[Program, str]] = [
     (names_by_a_counter, "unstable-sites"),
     (a_module_copied, "fresh-parameter"),
     (a_parameter_copied, "fresh-parameter"),
+    (saved_and_loaded, "unstable-recording"),
     (gradients_asked_for, "gradient-call"),
     (a_hook_on_a_gradient, "gradient-call"),
     (a_scripted_comparison, "unrecorded-tensor"),
