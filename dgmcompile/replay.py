@@ -135,10 +135,12 @@ def check(
         values = _leaves_of(graph, compiled.values)
         overwritten = Arguments(model, tuple(args), kwargs)  # with the sites' values in place of the data
         args, kwargs, _ = overwritten.varied({})
-        conditioned = _Conditioned(graph, args, kwargs, values, seed)
-        args, kwargs, _ = overwritten.varied({})
+        again, kwargs_again, _ = overwritten.varied({})
         gradients, not_compared = _gradient_errors(
-            graph, conditioned, lambda: _replayed(model, args, kwargs, random, values, state, seed)
+            graph,
+            values,
+            lambda: _Conditioned(graph, args, kwargs, values, seed),
+            lambda: _replayed(model, again, kwargs_again, random, values, state, seed),
         )
         told = [site.value if site.log_prob is None else site.log_prob for site in replayed.values()]
         double = any(value.dtype == torch.float64 for value in told)
@@ -445,13 +447,16 @@ def _leaves_of(graph: Graph, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _gradient_errors(
-    graph: Graph, compiled: _Conditioned, replay: Callable[[], Mapping[str, _Replayed]]
+    graph: Graph,
+    values: Mapping[str, Tensor],
+    condition: Callable[[], _Conditioned],
+    replay: Callable[[], Mapping[str, _Replayed]],
 ) -> tuple[dict[str, float], str]:
     """Of the sites' log-probabilities, weighted, with respect to latents and parameters.
 
     Where autograd refuses the program itself, as it does for some writes in place: none, and the reason.
     """
-    tensors = {name: value for name, value in compiled.values.items() if value.requires_grad}
+    tensors = {name: value for name, value in values.items() if value.requires_grad}
     tensors |= {path: t for path, t in graph.binding.tensors.items() if t.requires_grad and t.is_leaf}
     names = [sample.site.name for sample in graph.samples if sample.site]
     with torch.enable_grad():
@@ -459,11 +464,11 @@ def _gradient_errors(
             replayed = replay()
             names = [name for name in names if replayed[name].log_prob is not None]
             theirs = _gradients([replayed[name].log_prob for name in names], list(tensors.values()))
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, BufferError) as error:
             return {}, f"autograd refuses the original program ({str(error).splitlines()[0]})"
         except KeyError as missing:
             return {}, f"site {missing} is not in the program"
-        samples = [s for s in graph.samples if s.site and s.site.name in names]
+        compiled, samples = condition(), [s for s in graph.samples if s.site and s.site.name in names]
         ours = [
             _log_prob(
                 s, compiled.value(_comparable(s)), replayed[s.site.name], compiled.value((s.scale, s.mask)), compiled
