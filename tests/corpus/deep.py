@@ -530,6 +530,13 @@ ENTRIES = (
     ),
     Entry(seeded(DMM).model, (SONGS, MASK), sites=(3, 3), name="DMM.model", note="masks, markov, a transition module"),
     Entry(
+        seeded(DMM).model,
+        (SONGS, MASK.float()),
+        sites=(3, 3),
+        name="DMM.model with a mask of numbers",
+        note="as the example's loader makes it",
+    ),
+    Entry(
         seeded(DMM).guide, (SONGS, MASK), targets="all", sites=(0, 3), name="DMM.guide", note="reads the data backwards"
     ),
     Entry(

@@ -240,6 +240,15 @@ def checked_by_the_author(y: Tensor) -> None:
         pyro.sample("y", dist.Normal(0.0, tau), obs=y)
 
 
+def one_law_at_all_times(y: Tensor) -> None:
+    """The law is made once, of a level that is written at each step: which of its numbers does it hold?"""
+    level = torch.zeros(1)
+    law = dist.Normal(level, 1.0).to_event(1)
+    for t in range(3):
+        level += pyro.sample(f"z_{t}", dist.Normal(0.0, 1.0))
+        pyro.sample(f"y_{t}", law, obs=y[t])
+
+
 half_normal = partial(dist.HalfNormal, 1.0)
 
 ENTRIES = (
@@ -267,6 +276,7 @@ ENTRIES = (
     Entry(accepted_or_not, (values(4),), expect="no-noise-transform", note="Rejector"),
     Entry(trees_between, (values(4),), expect="no-noise-transform", note="SpanningTree"),
     Entry(RunningMean(), (values(4),), expect="state-write", name="RunningMean", note="state from call to call"),
+    Entry(one_law_at_all_times, (values(3, 1),), expect="law-write", note="a law that is written after it was made"),
     Entry(clipped, (values(4), half_normal), expect="value-branch", note="max() of Python on a latent"),
     Entry(clamped, (values(4), half_normal), sites=(1, 1), note="the same by torch; a function as an argument"),
     Entry(checked_by_the_author, (values(4),), sites=(1, 1), note="assertions are no branches"),

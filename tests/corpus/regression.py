@@ -7,7 +7,7 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.transforms import OrderedTransform
-from pyro.infer.reparam import LocScaleReparam
+from pyro.infer.reparam import AutoReparam, LocScaleReparam
 from pyro.nn import PyroModule, PyroSample
 from torch import Tensor, nn
 
@@ -268,6 +268,19 @@ COUNTED = torch.tensor([0.0, 2.0, 1.0, 4.0, 0.0])
 AT_BATS, HITS = torch.tensor([45.0, 45.0, 30.0]), torch.tensor([18.0, 12.0, 9.0])
 SCHOOLS = (torch.tensor([15.0, 10.0, 16.0, 11.0]), torch.tensor([28.0, 8.0, -3.0, 7.0]))
 
+
+@poutine.reparam(config=AutoReparam())
+def studies_of_their_own_size(studies: list[Tensor], noise: float = 0.5) -> None:
+    """Results of several laboratories, which measured as often as they liked; centered as far as is best."""
+    mu = pyro.sample("mu", dist.Normal(0.0, 5.0))
+    tau = pyro.sample("tau", dist.HalfNormal(1.0))
+    with pyro.plate("laboratories", len(studies)):
+        theta = pyro.sample("theta", dist.Normal(mu, tau))
+    for i, results in enumerate(studies):
+        with pyro.plate(f"results_{i}", len(results)):
+            pyro.sample(f"y_{i}", dist.Normal(theta[i], noise), obs=results)
+
+
 ENTRIES = (
     Entry(
         seeded(lambda: BayesianRegression(2)),
@@ -329,5 +342,11 @@ ENTRIES = (
         ({"age": torch.tensor([0, 1, 2, 0, 1]), "state": torch.tensor([3, 2, 1, 0, 3])}, COUNTED, COUNTED + 3.0),
         sites=(5, 1),
         note="inputs in a dict, plates in a loop over names",
+    ),
+    Entry(
+        studies_of_their_own_size,
+        ([values(3), values(4)],),
+        sites=(3, 2),
+        note="a list of tensors; AutoReparam learns a centering, which it makes from latents",
     ),
 )
