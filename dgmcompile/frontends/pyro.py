@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
+from types import FunctionType
 from typing import Any
 
 import pyro
@@ -300,7 +301,8 @@ def _repeated(name: str, location: Location | None) -> Diagnostic:
 
 def _strange_parts(law: Law, location: Location | None) -> list[Diagnostic]:
     """What a distribution is given that no graph can hold, as an object of a class of the program's own."""
-    strange = [leaf for leaf in leaves(dict(law.params)) if not is_literal(leaf)]
+    given = leaves(dict(law.params))
+    strange = [leaf for leaf in given if not (is_literal(leaf) or isinstance(leaf, FunctionType))]
     return [refusals.unknown_literal(law.family, type(leaf).__name__, location) for leaf in strange[:1]]
 
 
