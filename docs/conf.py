@@ -25,3 +25,5 @@ exclude_patterns = ["_build", "_generated", "diagnostics/*"]
 
 html_theme = "furo"
 html_title = f"dgmcompile {release}"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]

@@ -84,7 +84,7 @@ def _oracles(checks: list[Mapping[str, Any]]) -> str:
 
 
 def _errors(checks: list[Mapping[str, Any]]) -> str:
-    return "; ".join(f"{check['unit']} {check['error']:.2g} of {check['limit']:.2g}" for check in checks)
+    return "<br>".join(f"{check['unit']} {check['error']:.2g} of {check['limit']:.2g}" for check in checks)
 
 
 def auto_reparam_page(measured: Mapping[str, Any]) -> Iterator[str]:

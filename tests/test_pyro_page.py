@@ -18,6 +18,8 @@ def test_python_runs_and_prints_what_is_shown(tmp_path: Path, capsys: pytest.Cap
     exec(compile(source.read_text(encoding="utf-8"), str(source), "exec"), names)
     printed = capsys.readouterr().out
     shown = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
-    assert len(blocks) == 3 and len(shown) == 2
+    assert len(blocks) == 4 and len(shown) == 2
     assert all(text in printed for text in shown)
     assert names["theta"].reshape(100, -1).shape == (100, 8)  # type: ignore[attr-defined]
+    assert names["graph"]["on"].options == {"gradient": "straight_through", "weight": 2.0}  # type: ignore[index]
+    assert "bernoulli_relaxed" in str(names["relaxed"])

@@ -66,13 +66,15 @@ def test_output_is_what_is_printed(run: Callable[[str], str]):
 
 def test_python_runs():
     found = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(found) == 2
+    assert len(found) == 3
     names: dict[str, object] = {}
     source = Path("readme.py")
     source.write_text("\n".join(found), encoding="utf-8")
     exec(compile(source.read_text(), os.path.abspath(source), "exec"), names)
     assert Path("model.svg").is_file()
     assert set(names["e"]) == {"z_noise", "y_noise"} and set(names["v"]) == {"z", "y"}
+    assert 'pyro.sample("z_noise", ' in names["program"].source  # type: ignore[attr-defined]
+    assert not names["semi"].noises  # type: ignore[attr-defined]
 
 
 def test_pictures_are_those_of_the_command(run: Callable[[str], str], monkeypatch: pytest.MonkeyPatch):
