@@ -21,7 +21,10 @@ def _folder(file: str | None) -> str:
 
 _PACKAGE = _folder(os.path.dirname(__file__))
 _LIBRARIES = (_PACKAGE, _folder(torch.__file__), _folder(pyro.__file__))
-_CALLERS = (os.path.join(_PACKAGE, "frontends", "trace.py"), os.path.join(_PACKAGE, "replay.py"))
+_CALLERS = tuple(
+    os.path.join(_PACKAGE, *path)
+    for path in (("frontends", "trace.py"), ("replay", "__init__.py"), ("replay", "original.py"))
+)
 """What runs a model."""
 _STANDARD_LIBRARY = _folder(os.__file__)
 _DISPATCH = (os.path.join("torch", "_tensor.py"), os.path.join("torch", "overrides.py"))

@@ -316,7 +316,7 @@ def test_check(run: Callable, write: Callable):
 
 
 def test_check_fails_where_the_compiled_form_differs(run: Callable, write: Callable, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("dgmcompile.replay.TOLERANCES", {torch.float32: -1.0})
+    monkeypatch.setattr("dgmcompile.replay.comparison.TOLERANCES", {torch.float32: -1.0})
     ran = run("check", write(PROGRAM))
     assert ran.code == 1
     assert "model: NOT the same program" in ran.out
