@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
-from torch import Tensor
+from torch import Tensor, nn
 
 from dgmcompile.frontends.arguments import Arguments, Path, SizeClass
 from dgmcompile.frontends.modules import ModulePaths
@@ -49,7 +49,7 @@ def check(
         `CompileError` as in `trace` and in the passes. Nothing of the user's is changed.
     """
     arguments = Arguments(model, model_args, model_kwargs or {})
-    with preserved() as state, _in_dtype(model, arguments, dtype) as arguments:
+    with preserved() as state, _full_precision(), _in_dtype(model, arguments, dtype) as arguments:
         _initialise(model, arguments, state)
         given_kwargs = {name: arguments.by_name[name] for name in model_kwargs or {}}
         graph = trace(model, tuple(arguments.args)[: len(model_args)], given_kwargs, targets)
@@ -66,10 +66,12 @@ def check(
         values = _leaves_of(graph, compiled.values)
         overwritten = Arguments(model, tuple(args), kwargs)  # with the sites' values in place of the data
         args, kwargs, _ = overwritten.varied({})
-        conditioned = Conditioned(graph, args, kwargs, values, seed)
-        args, kwargs, _ = overwritten.varied({})
+        again, kwargs_again, _ = overwritten.varied({})
         gradients, not_compared = gradient_errors(
-            graph, conditioned, lambda: run_with(model, args, kwargs, random, values, state, seed)
+            graph,
+            values,
+            lambda: Conditioned(graph, args, kwargs, values, seed),
+            lambda: run_with(model, again, kwargs_again, random, values, state, seed),
         )
         told = [site.value if site.log_prob is None else site.log_prob for site in replayed.values()]
         double = any(value.dtype == torch.float64 for value in told)
@@ -116,6 +118,13 @@ def _moves(graph: Graph, size_class: SizeClass) -> bool:
     return False
 
 
+def _full_precision() -> AbstractContextManager[Any]:
+    """Convolutions on a GPU round their factors to ten bits unless told otherwise."""
+    if not torch.cuda.is_initialized():
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, deterministic=True, allow_tf32=False)
+
+
 @contextmanager
 def _in_dtype(model: Callable[..., Any], arguments: Arguments, dtype: torch.dtype | None) -> Iterator[Arguments]:
     """The program's parameters, buffers, arguments and the tensors that it closes over in ``dtype`` while inside."""
@@ -132,6 +141,9 @@ def _in_dtype(model: Callable[..., Any], arguments: Arguments, dtype: torch.dtyp
         torch.set_default_dtype(dtype)
         for tensor, data in floating:
             tensor.data = data.to(dtype)
+        for module in modules:
+            if isinstance(module, nn.RNNBase):
+                module.flatten_parameters()  # which cuDNN wants in one piece
         yield arguments.to(dtype)
     finally:
         torch.set_default_dtype(default)

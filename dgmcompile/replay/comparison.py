@@ -106,13 +106,16 @@ def _log_prob_of_library(sample: Sample, law: Law, original: Replayed, compiled:
 
 
 def gradient_errors(
-    graph: Graph, compiled: Conditioned, replay: Callable[[], Mapping[str, Replayed]]
+    graph: Graph,
+    values: Mapping[str, Tensor],
+    condition: Callable[[], Conditioned],
+    replay: Callable[[], Mapping[str, Replayed]],
 ) -> tuple[dict[str, float], str]:
     """Of the sites' log-probabilities, weighted, with respect to latents and parameters.
 
     Where autograd refuses the program itself, as it does for some writes in place: none, and the reason.
     """
-    tensors = {name: value for name, value in compiled.values.items() if value.requires_grad}
+    tensors = {name: value for name, value in values.items() if value.requires_grad}
     tensors |= {path: t for path, t in graph.binding.tensors.items() if t.requires_grad and t.is_leaf}
     names = [sample.site.name for sample in graph.samples if sample.site]
     with torch.enable_grad():
@@ -120,11 +123,11 @@ def gradient_errors(
             replayed = replay()
             names = [name for name in names if replayed[name].log_prob is not None]
             theirs = _gradients([replayed[name].log_prob for name in names], list(tensors.values()))
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, BufferError) as error:
             return {}, f"autograd refuses the original program ({str(error).splitlines()[0]})"
         except KeyError as missing:
             return {}, f"site {missing} is not in the program"
-        samples = [s for s in graph.samples if s.site and s.site.name in names]
+        compiled, samples = condition(), [s for s in graph.samples if s.site and s.site.name in names]
         ours = [
             _log_prob(
                 s, compiled.value(_comparable(s)), replayed[s.site.name], compiled.value((s.scale, s.mask)), compiled
@@ -138,7 +141,7 @@ def gradient_errors(
 
 def _gradients(log_probs: list[Any], tensors: list[Tensor]) -> list[Tensor]:
     """Each element of a log-probability has a weight of its own, so that no two errors cancel."""
-    weighted = [p * torch.arange(1, p.numel() + 1).reshape(p.shape).cos() for p in log_probs]
+    weighted = [p * torch.arange(1, p.numel() + 1, device=p.device).reshape(p.shape).cos() for p in log_probs]
     total = sum(p.sum() / (1 + i) for i, p in enumerate(weighted))
     if not isinstance(total, Tensor) or not total.requires_grad:
         return [torch.zeros_like(tensor) for tensor in tensors]

@@ -35,7 +35,8 @@ class Compiled:
         drawn = drawn.evolve(outputs={**drawn.outputs, **{base: base for base in self._bases.values()}})
         module = compile_graph(compact(drawn))
         plain = compile_graph(lower(compact(semi_auxiliary(graph))))
-        noise = module.sample_noise(*args, **kwargs, generator=torch.Generator().manual_seed(seed))  # type: ignore[operator]
+        seed_everything(seed)  # on every device
+        noise = module.sample_noise(*args, **kwargs)  # type: ignore[operator]
         with torch.no_grad():
             seed_everything(seed)
             self._nodes = module(*args, **kwargs, noise=noise)

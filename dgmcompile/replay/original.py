@@ -65,7 +65,8 @@ class _Replay(Messenger):
             return
         value = self._values[name]
         observed = msg["value"] if msg["is_observed"] else None
-        msg["value"], msg["done"] = value, True
+        with torch.set_grad_enabled(self._grad):
+            msg["value"], msg["done"] = value.clone(), True  # into which the program may write
         try:
             with torch.set_grad_enabled(self._grad):
                 log_prob = scale_and_mask(msg["fn"].log_prob(value), msg["scale"], msg["mask"])
