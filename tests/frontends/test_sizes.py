@@ -185,7 +185,6 @@ def test_a_dimension_of_one_element_may_be_another():
         (lambda k: k > 10, 3, [slice(None, 11)]),
         (lambda k: True, 1, []),
     ],
-    ids=str,
 )
 def test_a_branch_on_a_whole_number_bounds_it(branch: Any, recorded: int, expected: list[Any]):
     """Whether or not anything else reads it."""
