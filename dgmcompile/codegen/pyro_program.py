@@ -32,6 +32,7 @@ from dgmcompile.codegen.state import called_path
 from dgmcompile.codegen.statements import signature
 from dgmcompile.codegen.tables import buffers_of, tensors_of
 from dgmcompile.ir.graph import Argument, Constant, Graph, Input, Parameter, Sample
+from dgmcompile.ir.size import Size
 
 _PYRO: Mapping[str, Import] = {
     "pyro": ("pyro", None),
@@ -212,7 +213,7 @@ def _with_pyro(lines: str, theirs: Mapping[str, Import], modules: set[str]) -> s
 def _with_arguments(graph: Graph) -> Graph:
     """Arguments that are nothing but data may be left out: their sites are drawn then."""
     read = {n.path[0] for n in graph if isinstance(n, Input) and (graph.users(n.name) or n.name in _sized(graph))}
-    read |= {guard.path[0] for guard in graph.guards}
+    read |= {guard.path[0] for guard in graph.guards if not isinstance(guard.expected, Size)}
     data = {path[0] for path in graph.binding.data.values() if len(path) == 1}
 
     def written(argument: Argument) -> Argument:

@@ -6,6 +6,7 @@ import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from textwrap import TextWrapper
 from typing import Literal, cast
 
@@ -33,6 +34,7 @@ from dgmcompile.ir.graph import (
     leaves,
     names_in,
 )
+from dgmcompile.ir.size import Size
 from dgmcompile.reparam import NOISE_LAWS
 
 _OWN = ("self", "noise", "generator", "return")
@@ -125,6 +127,13 @@ class Frame:
         self._kept = {*self.graph.outputs.values(), *self._sizes_of_guards()}
         self._draft, self._written = Draft(), set[str]()
         self.names = Names(self.value, self.module, self._device, self.formulas)
+
+    @cached_property
+    def required(self) -> set[str]:
+        """Names of the arguments that cannot be left out."""
+        nodes = (node for node in self.graph if isinstance(node, Input) and _is_read(node, self.graph))
+        read = {str(node.path[0]).lstrip("*") for node in nodes}
+        return {a.name for a in self.graph.arguments if a.required or a.name.lstrip("*") in read}
 
     def _argument(self, argument: Argument) -> str:
         name = argument.name.lstrip("*")
@@ -356,6 +365,8 @@ class Frame:
             expected = literal(fixed, self.names)
             same = "is not" if fixed is None or isinstance(fixed, bool) else "!="
             wrong = f"{found} {same} {expected}"
+        if isinstance(fixed, Size) and str(guard.path[0]) not in self.required:
+            wrong = f"{self.place(guard.path[:1])} is not None and {wrong}"
         message = one_line(f"{shown} has to be {expected}: {guard.reason}")
         return [f"if {wrong}:", f"    raise ValueError({_on_lines(message)})"]
 
@@ -464,13 +475,11 @@ def signature(frame: Frame) -> tuple[list[str], list[str]]:
     positional = [a for a in arguments if not a.keyword_only and not a.name.startswith("**")]
     keywords = [a for a in arguments if a.keyword_only]
     rest = [a for a in arguments if a.name.startswith("**")]
-    read = {str(n.path[0]).lstrip("*") for n in frame.graph if isinstance(n, Input) and _is_read(n, frame.graph)}
-    required = {a.name for a in arguments if a.required or a.name.lstrip("*") in read}
-    last_required = max((i for i, a in enumerate(positional) if a.name in required), default=-1)
+    last_required = max((i for i, a in enumerate(positional) if a.name in frame.required), default=-1)
     parameters = [_parameter(frame, a, default=i > last_required) for i, a in enumerate(positional)]
     if keywords and not any(a.name.startswith("*") for a in positional):
         parameters.append("*")
-    parameters += [_parameter(frame, a, default=a.name not in required) for a in keywords]
+    parameters += [_parameter(frame, a, default=a.name not in frame.required) for a in keywords]
     parameters += [_parameter(frame, a, default=False) for a in rest]
     passed = [_stars(a) + frame.arguments[a.name] for a in positional]
     passed += [f"{frame.arguments[a.name]}={frame.arguments[a.name]}" for a in keywords]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator
@@ -66,11 +67,12 @@ def _handled(model: Any) -> Any:
 def signature_of(model: Callable[..., Any]) -> inspect.Signature:
     """Of the callable, or of the module's ``forward``; of what handlers are put around, which they pass on.
 
-    A guide that Pyro writes takes the arguments of its model.
+    A guide that Pyro writes takes the arguments of its model; a copy of one has lost it, and takes any.
     """
     model = behind(model)
     if isinstance(model, PyroModule) and hasattr(model, "prototype_trace"):
-        return signature_of(model.model)
+        with contextlib.suppress(TypeError):  # of what a copy does not have
+            return signature_of(model.model)
     if isinstance(model, functools.partial):
 
         def called() -> None: ...

@@ -27,6 +27,7 @@ from dgmcompile.frontends.source import assigned_name, location_of, user_frame
 from dgmcompile.ir.binding import Constrained
 from dgmcompile.ir.formulas import SUBSAMPLING_SCALE
 from dgmcompile.ir.graph import Arg, Call, Law, Plate, Ref, Sample, Site, leaves, value_parents
+from dgmcompile.ir.site_options import wrong_options
 
 
 class SiteRecorder(Messenger):
@@ -154,14 +155,13 @@ class SiteRecorder(Messenger):
         """The site with what the model itself asks for, by ``infer={"dgm": {...}}``."""
         if not options:
             return node
-        unknown = list(options.keys() - SITE_OPTIONS) if isinstance(options, dict) else [options]
-        if unknown:
-            self._recorder.recording.errors.append(_unknown_site_option(node, unknown))
+        assert node.site is not None
+        if wrong := list(wrong_options(node.site.name, options, node.location)):
+            self._recorder.recording.errors += wrong
             return node
         rest = {name: value for name, value in options.items() if name not in ("keep", "target")}
-        assert node.site is not None
         site = replace(node.site, role="target") if options.get("target") else node.site
-        return replace(node, site=site, kept=bool(options.get("keep")), options=rest)
+        return replace(node, site=site, kept=options.get("keep", False), options=rest)
 
     def _scale(self, msg: Any, location: Location | None) -> Arg:
         """Plates that subsample scale by a quotient of sizes, which stays one at other sizes."""
@@ -236,22 +236,6 @@ class SiteRecorder(Messenger):
         with self._recorder.paused():
             result = function(*map(stand_in, args))
         return self._recorder.call(target, args, {}, result, None)
-
-
-SITE_OPTIONS = frozenset({"keep", "target", "variant", "gradient", "temperature", "weight", "divergence", "reduction"})
-"""What a model may ask for one of its sites."""
-
-
-def _unknown_site_option(node: Sample, unknown: list[Any]) -> Diagnostic:
-    assert node.site is not None
-    return Diagnostic(
-        code="unknown-option",
-        message=f"site {node.site.name!r} has options in infer['dgm'] that there are not: "
-        f"{', '.join(sorted(map(repr, unknown)))}",
-        location=node.location,
-        notes=(f"options: {', '.join(sorted(SITE_OPTIONS))}",),
-        help="use these only",
-    )
 
 
 @contextmanager

@@ -213,16 +213,14 @@ def _data(recording: Recording, inputs: Mapping[Path, Input]) -> dict[str, Path]
 
 
 def _equalities(classes: Sequence[SizeClass], nodes: Sequence[Node]) -> list[Guard]:
-    """What was of one length while recording, and is read, has to be so again."""
+    """What was of one length while recording has to be so again: the program may have compared them."""
     sized = {name for node in nodes for name in names_in((node.arguments, node.shape or ()))}
-    read = {name for node in nodes for name in refs_in(node.arguments)}
-    inputs = {node.path for node in nodes if isinstance(node, Input) and (node.shape is None or node.name in read)}
     return [
         Guard(path, dim, Size.symbol(size_name(size_class)), "they were of one length when it was recorded")
         for size_class in classes
         if size_name(size_class) in sized
         for path, dim in size_class.members
-        if (path, dim) != size_class.first and (path in inputs or dim is None)
+        if (path, dim) != size_class.first
     ]
 
 

@@ -266,7 +266,10 @@ def _required_if(argument: Argument, is_read: bool) -> Argument:
 
 
 def _arguments_read(graph: Graph) -> set[str]:
-    """Names of the arguments that an output or a guard needs; an input's own shape does not count."""
+    """Names of the arguments that an output or a guard needs; an input's own shape does not count.
+
+    Nor does it that one has to be as long as another: that is asked where it is given.
+    """
     needed = set[str]()
     todo = [*graph.outputs.values(), *names_in([guard.expected for guard in graph.guards])]
     while todo:
@@ -274,7 +277,10 @@ def _arguments_read(graph: Graph) -> set[str]:
             needed.add(name)
             todo += _reads(graph[name])
     inputs = (graph[name] for name in graph.inputs if name in needed)
-    paths = [*(node.path for node in inputs if isinstance(node, Input)), *(guard.path for guard in graph.guards)]
+    paths = [
+        *(node.path for node in inputs if isinstance(node, Input)),
+        *(guard.path for guard in graph.guards if not isinstance(guard.expected, Size)),
+    ]
     return {str(path[0]) for path in paths if path}
 
 

@@ -94,7 +94,7 @@ def test_what_a_family_has_not_is_refused(options: dict[str, Any], message: str)
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", [{"kept": True}, ["keep"]])
+@pytest.mark.parametrize("wrong", [{"kept": True}, {"keep": "no"}, ["keep"]])
 def test_an_option_that_there_is_not_is_refused_with_its_line(wrong: Any):
     with pytest.raises(dgm.CompileError) as caught:
         dgm.trace(lambda x: model(x, wrong), (X,))

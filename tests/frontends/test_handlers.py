@@ -290,6 +290,15 @@ def test_parameters_that_a_guide_makes_in_its_first_call_are_called_alike():
         assert [node.path for node in traced(guide) if isinstance(node, Parameter)] == paths
 
 
+def test_a_copy_of_a_guide_has_lost_its_model_and_takes_any_arguments():
+    guide, x = autoguide.AutoNormal(guides.gaussian), values(4)
+    guide(x)
+    copied = copy.deepcopy(guide)
+    assert dgm.check(copied, (x,), targets="all").ok
+    pair = dgm.pair(guide, copied, model_args=(x,))
+    assert dgm.compile(pair, divergence="wasserstein2")(x).total.item() == 0.0
+
+
 def test_nothing_is_blamed_on_the_caller():
     """Where a library's model is refused there is no line of the user's to show."""
 

@@ -358,3 +358,18 @@ def test_a_loss_is_compiled_again_where_a_bound_fails():
     assert len(loss._losses) == 1
     assert loss(values(40)).shape == ()
     assert len(loss._losses) == 2
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_lengths_that_were_equal_have_to_be_so_where_only_a_size_is_read(known: bool):
+    """The program may have compared them."""
+
+    def model(x: Tensor, y: Tensor) -> None:
+        loc = x * 2 if len(x) == len(y) else x
+        pyro.sample("v", dist.Normal(loc, 1.0).to_event(1))
+
+    compiled = dgm.compile(dgm.compact(dgm.semi_auxiliary(dgm.trace(model, (torch.ones(3), torch.ones(3))))))
+    given = (torch.zeros(4), torch.zeros(4)) if known else (torch.zeros(4),)
+    assert compiled(*given)["v"].shape == (4,)
+    with pytest.raises(ValueError, match=r"y\.shape\[0\] has to be .*of one length"):
+        compiled(torch.zeros(4), torch.zeros(5))
