@@ -338,7 +338,8 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if self._device.type not in _RAISE and getattr(func, "__name__", "").strip("_") in INDEXED:
-            _rehearse(func, args, kwargs)
+            with self._inside():
+                _rehearse(func, args, kwargs)
         target = None if self._paused else target_name(func)
         if self._paused or (target is None and not may_return_tensor(func)):
             with self._inside():
