@@ -16,7 +16,8 @@ from dgmcompile.ir.graph import Graph
 from dgmcompile.passes import compact
 from dgmcompile.reparam import COMPOSITIONS, NOISE_TRANSFORMS
 from tests.random_programs import properties
-from tests.random_programs.generator import LAYOUTS, random_program
+from tests.random_programs.frames import LAYOUTS
+from tests.random_programs.generator import random_program
 from tests.random_programs.laws import ALL
 from tests.random_programs.program import RandomProgram
 from tests.random_programs.properties import PARTS, Invalid, Violation, check_program
