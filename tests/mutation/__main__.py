@@ -1,12 +1,13 @@
 """``python -m tests.mutation [--sample N] [NAME ...]``: break each function once, and run the tests that should notice.
 
 Prints a row for each; exits with 1 where a broken function passed. Each mutant lives in a copy of the
-tree; the tree itself is not touched.
+tree; the tree itself is not touched, but for the table of the documentation where all functions are broken.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import inspect
 import os
 import shutil
@@ -24,7 +25,14 @@ from dgmcompile.reparam import COMPOSITIONS, NOISE_LAWS, NOISE_TRANSFORMS, STEP_
 from tests.mutation.mutants import Mutant, mutants
 
 ROOT = Path(__file__).parents[2]
+TABLE = ROOT / "docs" / "mutation.csv"
 COPIED = ("dgmcompile", "tests", "pyproject.toml", "examples", "docs")
+
+
+EQUIVALENT = {
+    "logits.double() - logits.double().amax(-1, keepdim=True)": "softmax is the same of logits that are all shifted",
+}
+"""Expressions of which the change that comes first changes no value, and why."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,8 @@ class Result:
 def tried(target: Target) -> Result:
     """The first change of the function that can be made, and the test that fails of it."""
     for mutant in mutants(ROOT / target.file, target.name):
+        if mutant.change.partition(" -> ")[0] in EQUIVALENT:
+            continue
         return Result(target, mutant.change, _failing_test(mutant, target))
     raise LookupError(f"nothing in {target.name} can be changed")
 
@@ -121,19 +131,30 @@ def main() -> int:
     chosen = [target for target in chosen if not options.names or target.name in options.names]
     if options.sample:
         chosen = chosen[:: max(1, len(chosen) // options.sample)][: options.sample]
-    survivors, noticed = 0, list[str]()
+    results = list[Result]()
     with ThreadPoolExecutor(options.jobs) as pool:
         for result in pool.map(tried, chosen):
-            survivors += not result.noticed
-            noticed += [result.noticed] if result.noticed else []
-            said = result.noticed or "SURVIVES"
-            print(f"{result.target.name} | {' '.join(result.change.split())} | {said}", flush=True)
-    print(f"{len(chosen)} functions broken, {survivors} not noticed")
-    if noticed and (failed := _pytest(ROOT, tuple(dict.fromkeys(noticed)))):
+            results.append(result)
+            print(" | ".join(row(result)), flush=True)
+    noticed = dict.fromkeys(result.noticed for result in results if result.noticed)
+    survivors = sum(not result.noticed for result in results)
+    print(f"{len(results)} functions broken, {survivors} not noticed")
+    if noticed and (failed := _pytest(ROOT, tuple(noticed))):
         print(f"{failed} fails without any change: mend the tests first")
         return 1
     print("the tests that noticed pass without any change")
+    if not options.names and not options.sample:
+        with TABLE.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([HEADER, *map(row, results)])
     return 1 if survivors else 0
+
+
+HEADER = ("function", "change", "test that fails")
+
+
+def row(result: Result) -> tuple[str, str, str]:
+    """Of the table."""
+    return result.target.name, " ".join(result.change.split()), result.noticed or "SURVIVES"
 
 
 if __name__ == "__main__":
