@@ -23,21 +23,24 @@ from tests.random_programs.program import RandomProgram
 from tests.random_programs.properties import PARTS, Invalid, Violation, check_program
 from tests.random_programs.shrink import shrunk, smallest
 
-EXAMPLES = 500
+EXAMPLES, SHARES = 500, 4
+"""Programs, and the tests among which they are shared, so that several processes check them."""
+
 SOME = ("sizes", "emitted", "pair")
 """Parts of which each program is given one here, and all in a long run (``python -m tests.random_programs``)."""
 
 
+@pytest.mark.parametrize("share", range(SHARES))
 @settings(
-    max_examples=EXAMPLES,
+    max_examples=EXAMPLES // SHARES,
     deadline=None,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],  # programs shrink by their statements, which is faster
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )
 @given(number=st.integers(0, 2**32), some=st.sampled_from(SOME))
-def test_compiled_form_is_the_same_program(number: int, some: str, folder: Path):
-    program = random_program(random.Random(number), sites=4)
+def test_compiled_form_is_the_same_program(number: int, some: str, share: int, folder: Path):
+    program = random_program(random.Random(f"{share}/{number}"), sites=4)
     parts = {*PARTS} - {*SOME} | {some}
     try:
         check_program(program, folder, parts)
