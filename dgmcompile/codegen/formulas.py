@@ -170,7 +170,7 @@ def _names_read(text: str) -> list[str]:
 
 def import_lines(texts: Iterable[str], others: Mapping[str, Import]) -> str:
     """The imports that these definitions need: Python's own, then torch's."""
-    used = frozenset[str]().union(*map(_names_in, texts))
+    used = names_used(texts)
     wanted = {name: origin for name, origin in {**others, **STANDARD}.items() if name in used}
     members: dict[str, list[str]] = {}
     modules: list[str] = []
@@ -184,6 +184,11 @@ def import_lines(texts: Iterable[str], others: Mapping[str, Import]) -> str:
     ]
     ours = [line for line in lines if line.split()[1].split(".")[0] == "torch"]
     return "\n".join([*(line for line in lines if line not in ours), "", *ours])
+
+
+def names_used(texts: Iterable[str]) -> frozenset[str]:
+    """The names that stand in these definitions."""
+    return frozenset[str]().union(*map(_names_in, texts))
 
 
 @lru_cache(maxsize=1024)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Transform, constraints
 
 from dgmcompile.codegen.formatting import formatted
-from dgmcompile.codegen.formulas import Import, import_lines, texts_of
+from dgmcompile.codegen.formulas import Import, import_lines, names_used, texts_of
 from dgmcompile.codegen.module import (
     File,
     RealConstants,
@@ -187,12 +186,12 @@ class _Program:
         helpers = [inspect.getsource(RecordedTransform).strip()] if "RecordedTransform(" in program else []
         if any("State(" in text for text in [*definitions, program]):
             helpers.append(inspect.getsource(State).strip())
-        body = "\n\n\n".join([*helpers, *definitions, program])
-        used = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
-        imports = import_lines([body], file.texts.imports)
+        body = [*helpers, *definitions, program]
+        used, imports = names_used(body), import_lines(body, file.texts.imports)
         theirs = {name: origin for name, origin in _PYRO.items() if name in used}
         title = docstring(f"Model `{self.state.graph.name}` as a Pyro program, written by dgmcompile.")
-        return formatted(f"{title}\n\n{_with_pyro(imports, theirs, self._imports)}\n\n\n{body}\n")
+        head = f"{title}\n\n{_with_pyro(imports, theirs, self._imports)}"
+        return formatted("\n\n\n".join([head, *body]) + "\n")
 
 
 def _with_pyro(lines: str, theirs: Mapping[str, Import], modules: set[str]) -> str:

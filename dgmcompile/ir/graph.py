@@ -23,7 +23,7 @@ Dim = int | Size
 Shape = tuple[Dim, ...]
 Arg = Any
 """A literal (None, bool, number, str, dtype, slice, ...), a `Ref`, a `Size`, or a tuple, list, dict or
-`Law` of these. `map_arg` is the one place that walks it."""
+`Law` of these. `map_arg` and `leaves` are the places that walk it."""
 
 
 @dataclass(frozen=True, slots=True)
