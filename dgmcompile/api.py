@@ -322,4 +322,10 @@ def _holds(guard: Guard, arguments: Arguments) -> bool:
     found = arguments.leaves.get(guard.path)
     if guard.dim is None or isinstance(guard.expected, Size):
         return guard.allows(found)
-    return isinstance(found, torch.Tensor) and guard.allows(found.shape[guard.dim])
+    if not isinstance(found, torch.Tensor):
+        return False
+    if guard.dim == "floating":
+        return guard.allows(found.is_floating_point())
+    if guard.dim == "rank":
+        return guard.allows(found.dim())
+    return guard.dim < found.dim() and guard.allows(found.shape[guard.dim])

@@ -49,9 +49,7 @@ class GuardRow:
 
     @classmethod
     def of(cls, guard: Guard, graph: Graph) -> GuardRow:
-        what = ".".join(map(str, guard.path))
-        if guard.dim is not None:
-            what = f"len({what})" if guard.dim == "len" else f"{what}.shape[{guard.dim}]"
+        what = guard.read(".".join(map(str, guard.path)))
         if isinstance(guard.expected, slice):
             low, high = guard.expected.start, guard.expected.stop
             above = "" if low is None else f"{low} <= "

@@ -290,10 +290,10 @@ def keyword_only(parameters: list[str], *more: str) -> list[str]:
 def _forward_head(frame: Frame, returns: str, said: str) -> tuple[str, list[str]]:
     parameters, passed = signature(frame)
     head = ["self", *parameters, *keyword_only(parameters, "noise: dict[str, Tensor] | None = None")]
-    lines = [docstring(said)]
+    lines = [docstring(said), *frame.checks()]
     if any(isinstance(node, Noise) for node in frame.nodes):
         lines += ["if noise is None:", f"    noise = self.sample_noise({', '.join(passed)})"]
-    return f"def forward({', '.join(head)}) -> {returns}:", [*lines, *frame.head()]
+    return f"def forward({', '.join(head)}) -> {returns}:", [*lines, *frame.opening()]
 
 
 def _forward(frame: Frame) -> list[str]:

@@ -41,6 +41,7 @@ _OWN = ("self", "noise", "generator", "return")
 _LONGEST_STATEMENT = 104
 _LONGEST_PART = 84
 _LONGEST_SUM = 2000
+_KINDS = ("rank", "floating")
 _SUMS = ("surrogate", "latent", "total")
 _WIDTH = 108
 """Of a line without its indentation; a sum of terms is laid out on several."""
@@ -180,14 +181,22 @@ class Frame:
     # The parts of a body, in the order in which they are asked for.
 
     def head(self) -> list[str]:
-        """Arguments unpacked, guards checked, the device and the dtypes of draws named."""
+        """Arguments unpacked, guards checked, the device and the dtypes of draws named, or the noise."""
+        return [*self.checks(), *self.opening()]
+
+    def checks(self) -> list[str]:
+        """Arguments unpacked, guards checked."""
         lines = [line for guard in self.guards if guard.dim == "len" for line in self._guard(guard)]
         lines += [line for node in self.nodes if isinstance(node, Input) for line in self._input(node)]
+        lines += [line for guard in self.guards if guard.dim in _KINDS for line in self._guard(guard)]
         early = self._sizes_of_guards()
         lines += self.body(lambda node: node.name in early)
-        lines += [line for guard in self.guards if guard.dim != "len" for line in self._guard(guard)]
-        if self._uses_device:
-            lines.append(f"{self._device} = {self._like(None)}")
+        lines += [line for guard in self.guards if guard.dim not in ("len", *_KINDS) for line in self._guard(guard)]
+        return lines
+
+    def opening(self) -> list[str]:
+        """The device and the dtypes of draws named, or the noise."""
+        lines = [f"{self._device} = {self._like(None)}"] if self._uses_device else []
         if self.draws:
             lines += self._name_dtypes()
         else:
@@ -353,22 +362,24 @@ class Frame:
     def _guard(self, guard: Guard) -> list[str]:
         inputs = [node for node in self.nodes if isinstance(node, Input)]
         known = {node.path: self._local[node.name] for node in inputs if node.name in self._local}
-        found = known.get(guard.path) or self.place(guard.path)
-        shown = _path_text(guard.path)
-        if guard.dim == "len":
-            found, shown = f"len({found})", f"len({shown})"
-        elif guard.dim is not None:
-            found, shown = f"{found}.shape[{guard.dim}]", f"{shown}.shape[{guard.dim}]"
-        if isinstance(fixed := guard.expected, slice):
-            wrong, expected = _outside(cast("slice[int | None, int | None, None]", fixed), found)
-        else:
-            expected = literal(fixed, self.names)
-            same = "is not" if fixed is None or isinstance(fixed, bool) else "!="
-            wrong = f"{found} {same} {expected}"
-        if isinstance(fixed, Size) and str(guard.path[0]) not in self.required:
+        found = guard.read(known.get(guard.path) or self.place(guard.path))
+        shown = guard.read(_path_text(guard.path))
+        wrong, expected = self._wrong(guard, found)
+        if isinstance(guard.expected, Size) and str(guard.path[0]) not in self.required:
             wrong = f"{self.place(guard.path[:1])} is not None and {wrong}"
         message = one_line(f"{shown} has to be {expected}: {guard.reason}")
         return [f"if {wrong}:", f"    raise ValueError({_on_lines(message)})"]
+
+    def _wrong(self, guard: Guard, found: str) -> tuple[str, str]:
+        """The condition that the guard refuses, and what it expects."""
+        fixed = guard.expected
+        if isinstance(fixed, slice):
+            return _outside(cast("slice[int | None, int | None, None]", fixed), found)
+        expected = literal(fixed, self.names)
+        if guard.dim == "floating":
+            return f"not {found}" if fixed else found, expected
+        same = "is not" if fixed is None or isinstance(fixed, bool) else "!="
+        return f"{found} {same} {expected}", expected
 
     def _noise(self, node: Noise) -> list[str]:
         text = f"noise[{node.name!r}]"

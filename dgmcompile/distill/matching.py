@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, Literal
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
-from dgmcompile.ir.graph import Arg, Call, Graph, Guard, Input, Node, Noise, Ref, Sample, is_size, map_arg
+from dgmcompile.ir.graph import Arg, Call, Graph, Guard, Input, Node, Noise, Part, Ref, Sample, is_size, map_arg
 from dgmcompile.ir.size import Size
 from dgmcompile.passes.auxiliary import auxiliary, variants_of, with_options
 from dgmcompile.passes.canonicalize import canonicalize
@@ -16,7 +16,7 @@ from dgmcompile.passes.canonicalize import canonicalize
 Method = Literal["surrogate", "local", "marginalised"]
 Match = Mapping[str, str | None]
 Row = tuple[str, str, str]
-Place = tuple[tuple[str | int, ...], int | Literal["len"] | None]
+Place = tuple[tuple[str | int, ...], Part | None]
 """A leaf of the arguments and its dim, as in `Guard`; None for a whole number."""
 
 TEACHER, STUDENT = "teacher.", "student."

@@ -42,10 +42,12 @@ from dgmcompile.frontends.source import (
     calling_frame,
     in_expand,
     in_torch_or_pyro,
+    is_library,
     location_of,
     user_frame,
 )
 from dgmcompile.frontends.targets import (
+    DTYPE_READS,
     INDEXED,
     METADATA,
     SIZE_READS,
@@ -348,7 +350,7 @@ class Recorder(TorchFunctionMode):
             with self._inside():
                 result = func(*args, **kwargs)
             if not isinstance(result, Tensor):
-                self._size_read(short_name(target), args)
+                self._metadata_read(short_name(target), args, sys._getframe(1))
                 return result
         else:
             result = None
@@ -614,6 +616,11 @@ class Recorder(TorchFunctionMode):
         by_name = {ref: self.recording.buffers[ref] for ref in refs_in(node_args) if ref in self.recording.buffers}
         for path in by_name.values():
             self.recording.warnings.append(refusals.frozen_buffer(path, word, location))
+
+    def _metadata_read(self, word: str, args: tuple[Any, ...], frame: FrameType) -> None:
+        if word in DTYPE_READS and not is_library(frame.f_code.co_filename):
+            self.recording.asks_dtype = True
+        self._size_read(word, args)
 
     def _size_read(self, word: str, args: tuple[Any, ...]) -> None:
         """A size is asked for: the value of a random variable, where the tensor is as long as that says."""

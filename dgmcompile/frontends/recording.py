@@ -35,7 +35,7 @@ class Recording:
     path; ``buffers`` are the paths of nodes that hold a module's buffer; ``shaped`` says of a node on whose values its
     shape depends; ``generators`` are those, not torch's, that the program drew from; ``hidden`` are
     sites that only what reads them keeps; ``observed`` are the nodes that sites observe; ``constrained`` are parameters
-    that ``pyro.param`` read, by path.
+    that ``pyro.param`` read, by path; ``asks_dtype`` says that the program itself, no library, asked for a dtype.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -54,3 +54,4 @@ class Recording:
     modules: dict[str, nn.Module] = field(default_factory=dict)
     observed: dict[str, str] = field(default_factory=dict)
     constrained: dict[str, Constrained] = field(default_factory=dict)
+    asks_dtype: bool = False

@@ -249,6 +249,8 @@ def _tensors(arg: Any) -> list[Tensor]:
 SIZE_READS = frozenset(["shape", "size", "numel", "nelement", "len", "stride", "nbytes"])
 """Of a tensor that is as long as some values say, these are reads of the values; so is taking it apart."""
 
+DTYPE_READS = frozenset(["dtype", "is_floating_point", "is_complex", "type", "element_size", "itemsize"])
+
 INDEXED = frozenset(
     [
         "getitem",

@@ -193,10 +193,11 @@ class _Program:
         guards = [*guards, *_equalities(classes, collapsed.nodes)]
         used = {n.target_name[5:] for n in collapsed.nodes if isinstance(n, Call) and n.target_name.startswith("self.")}
         guards = [replace(guard, expected=map_names(guard.expected, names.__getitem__)) for guard in guards]
+        needed = _needed(renamed(collapsed.nodes, names.__getitem__))
         return Graph(
-            _needed(renamed(collapsed.nodes, names.__getitem__)),
+            needed,
             arguments=self._arguments.arguments(classes),
-            guards=tuple(guards),
+            guards=(*guards, *_kinds(needed, recording.asks_dtype)),
             binding=Binding(
                 tensors,
                 {p: m for p, m in collapsed.modules.items() if p in used},
@@ -210,6 +211,16 @@ def _data(recording: Recording, inputs: Mapping[Path, Input]) -> dict[str, Path]
     """Which argument each site observes, where it is an argument as it was given."""
     paths = {node.name: path for path, node in inputs.items()}
     return {site: paths[name] for site, name in recording.observed.items() if name in paths}
+
+
+def _kinds(nodes: Sequence[Node], asks_dtype: bool) -> Iterator[Guard]:
+    """How many dims a tensor has that is read, and whether its numbers are real where the program asks for a dtype."""
+    read = {name for node in nodes for name in node.inputs}
+    for node in nodes:
+        if isinstance(node, Input) and node.name in read and node.shape is not None and node.dtype is not None:
+            yield Guard(node.path, "rank", len(node.shape), "it was recorded so")
+            if asks_dtype:
+                yield Guard(node.path, "floating", node.dtype.is_floating_point, "the program asks for its dtype")
 
 
 def _equalities(classes: Sequence[SizeClass], nodes: Sequence[Node]) -> list[Guard]:

@@ -286,19 +286,37 @@ class Argument:
     keyword_only: bool = False
 
 
+Part = int | Literal["len", "rank", "floating"]
+"""What a guard reads of an argument: how long a dim is, how many a list or a dict holds, how many dims a tensor has,
+whether its numbers are real ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """What was taken as fixed: the compiled form refuses arguments for which it does not hold.
 
-    ``path`` is as in `Input`; ``dim`` is a dimension of that tensor, ``"len"`` for how many a list or a dict holds, or
-    None for the value itself. Where a slice is expected, as ``slice(2, None)``, the size lies in that range, whose end
-    is exclusive.
+    ``path`` is as in `Input`; ``dim`` is a dimension of that tensor or another `Part`, or None for the value itself.
+    Where a slice is expected, as ``slice(2, None)``, the size lies in that range, whose end is exclusive.
     """
 
     path: tuple[str | int, ...]
-    dim: int | Literal["len"] | None
+    dim: Part | None
     expected: Arg
     reason: str
+
+    def read(self, value: str) -> str:
+        """Expression of what is compared, where ``value`` is that of the argument."""
+        match self.dim:
+            case None:
+                return value
+            case "len":
+                return f"len({value})"
+            case "rank":
+                return f"{value}.dim()"
+            case "floating":
+                return f"{value}.is_floating_point()"
+            case dim:
+                return f"{value}.shape[{dim}]"
 
     def allows(self, value: Arg) -> bool:
         """Does it hold of this size, or value? Of two lengths that have to agree, yes: one alone tells nothing."""
@@ -539,17 +557,28 @@ def map_arg(arg: Arg, leaf: Callable[[Any], Any]) -> Arg:
 
 def leaves(arg: Arg) -> list[Any]:
     """What `map_arg` would visit, in order."""
+    found: list[Any] = []
+    _add_leaves(arg, found)
+    return found
+
+
+def _add_leaves(arg: Arg, found: list[Any]) -> None:
     if not isinstance(arg, _CONTAINERS):
-        return [arg]
-    return [leaf for part in _parts(arg) for leaf in (leaves(part) if isinstance(part, _CONTAINERS) else (part,))]
+        found.append(arg)
+        return
+    for part in _parts(arg):
+        if isinstance(part, _CONTAINERS):
+            _add_leaves(part, found)
+        else:
+            found.append(part)
 
 
-def _parts(container: Arg) -> Sequence[Arg]:
+def _parts(container: Arg) -> Iterable[Arg]:
     """What `map_arg` goes into, in order."""
-    if isinstance(container, tuple | list):
+    if isinstance(container, (tuple, list)):
         return cast(Sequence[Arg], container)
     if isinstance(container, dict):
-        return list(cast(dict[Arg, Arg], container).values())
+        return cast(dict[Arg, Arg], container).values()
     if isinstance(container, slice):
         cut = cast("slice[Arg, Arg, Arg]", container)
         return (cut.start, cut.stop, cut.step)

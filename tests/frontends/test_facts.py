@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import dgmcompile as dgm
 from dgmcompile.ir.graph import Constant, Guard, Parameter, Ref, Sample
-from tests.programs.program import values
+from tests.programs.program import size_guards, values
 
 
 def site(graph: Any, name: str) -> Sample:
@@ -295,7 +295,7 @@ def test_two_recordings_show_which_numbers_are_sizes():
             loc = z.reshape(n * d).view(d, n).sum(0) + w.unsqueeze(0).expand(d, n).sum(0)
             pyro.sample("y", dist.Normal(loc, 1.0))
 
-    assert not dgm.trace(model, (values(4, 3),)).guards
+    assert not size_guards(dgm.trace(model, (values(4, 3),)))
     assert dgm.check(model, (values(4, 3),)).sizes == {"x.shape[0]": 7, "x.shape[1]": 6}
     assert_same(model, values(4, 3))
 
@@ -307,7 +307,7 @@ def test_a_program_that_runs_at_one_size_only_is_guarded():
         with pyro.plate("data", len(x)):
             pyro.sample("y", dist.Normal(x + table, 1.0))
 
-    (guard,) = dgm.trace(model, (values(6),)).guards
+    (guard,) = size_guards(dgm.trace(model, (values(6),)))
     assert (guard.path, guard.dim, guard.expected) == (("x",), 0, 6)
     assert "the program fails at another size" in guard.reason
 
@@ -317,7 +317,7 @@ def test_a_loop_over_the_data_is_guarded():
         for i in range(len(x)):
             pyro.sample(f"x_{i}", dist.Normal(x[i], 1.0))
 
-    (guard,) = dgm.trace(model, (values(4),)).guards
+    (guard,) = size_guards(dgm.trace(model, (values(4),)))
     assert (guard.expected, guard.reason.partition(" (")[0]) == (4, "the program's structure depends on it")
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import dgmcompile as dgm
 from dgmcompile.ir.graph import Call, Constant, Graph, Input, Parameter, Ref, Sample
 from tests.programs import bayesian_layers, enumeration, guides, plates, poutines
-from tests.programs.program import bits, seeded, values
+from tests.programs.program import bits, seeded, size_guards, values
 
 
 def traced(model: Any, *args: Any) -> Graph:
@@ -67,7 +67,7 @@ def test_a_mask_of_another_batch_shape_is_refused():
 
 def test_a_mask_of_fixed_length_fixes_the_batch():
     graph = traced(poutine.mask(poutines.chain, mask=torch.tensor([True, False, True, True])))
-    assert [(guard.path, guard.dim, guard.expected) for guard in graph.guards] == [(("x",), 0, 4)]
+    assert [(guard.path, guard.dim, guard.expected) for guard in size_guards(graph)] == [(("x",), 0, 4)]
 
 
 def test_decorators_and_decorated_methods():

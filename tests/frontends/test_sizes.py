@@ -16,7 +16,7 @@ import dgmcompile as dgm
 from dgmcompile.frontends.polynomials import Quotient, explained, grid, quotient
 from dgmcompile.ir.graph import Parameter
 from dgmcompile.ir.size import Size
-from tests.programs.program import values
+from tests.programs.program import size_guards, values
 
 
 def assert_same(model: Any, *args: Any, **options: Any) -> None:
@@ -66,7 +66,7 @@ def test_a_constant_made_of_a_size_is_computed_from_it():
         pyro.sample("y", dist.Normal(torch.tensor([len(x), 2]).float() + torch.tensor(len(x) - 1), 1.0).to_event(1))
 
     graph = dgm.trace(model, (values(4),))
-    assert not graph.guards
+    assert not size_guards(graph)
     assert_same(model, values(4))
 
 
@@ -75,7 +75,7 @@ def test_a_large_constant_made_of_a_size_fixes_it():
         pyro.sample("y", dist.Normal(torch.tensor([[0.5] * len(x)] * 40), 1.0).to_event(2))
 
     graph = dgm.trace(model, (values(4),))
-    assert [(g.path, g.dim, g.expected) for g in graph.guards] == [(("x",), 0, 4)]
+    assert [(g.path, g.dim, g.expected) for g in size_guards(graph)] == [(("x",), 0, 4)]
 
 
 def test_large_constants_of_two_recordings_are_one():
@@ -91,7 +91,7 @@ def test_a_branch_on_a_size_is_a_guard():
         scale = 1.0 if len(x) == 4 else 2.0
         pyro.sample("y", dist.Normal(x, scale).to_event(1))
 
-    assert [(g.dim, g.expected) for g in dgm.trace(model, (values(4),)).guards] == [(0, 4)]
+    assert [(g.dim, g.expected) for g in size_guards(dgm.trace(model, (values(4),)))] == [(0, 4)]
 
 
 def of_length(length: Any) -> Any:
@@ -246,7 +246,7 @@ def test_an_empty_batch_may_be_recorded():
     def model(x: Tensor) -> None:
         pyro.sample("y", dist.Normal(x * len(x), 1.0).to_event(1))
 
-    assert not dgm.trace(model, (torch.zeros(0),)).guards
+    assert not size_guards(dgm.trace(model, (torch.zeros(0),)))
     assert_same(model, torch.zeros(0))
 
 
@@ -266,7 +266,7 @@ def test_two_sizes_that_are_compared_are_fixed():
         pyro.sample("w", dist.Normal(z.sum() + x.sum() + y.sum(), 1.0))
 
     graph = dgm.trace(model, (values(8), values(2, 3)))
-    assert {(g.path, g.dim): g.expected for g in graph.guards} == {(("x",), 0): 8, (("y",), 1): 3}
+    assert {(g.path, g.dim): g.expected for g in size_guards(graph)} == {(("x",), 0): 8, (("y",), 1): 3}
 
 
 def test_a_size_that_the_program_does_not_run_at_is_no_bound():
@@ -278,7 +278,7 @@ def test_a_size_that_the_program_does_not_run_at_is_no_bound():
             raise ValueError("one value has no spread")
         pyro.sample("y", dist.Normal(z.std(), 1.0))
 
-    assert not dgm.trace(model, (values(8),)).guards
+    assert not size_guards(dgm.trace(model, (values(8),)))
     assert_same(model, values(8))
 
 
@@ -328,7 +328,7 @@ def test_numbers_of_two_sizes_follow_both():
         with pyro.plate("data", x.shape[0]):
             pyro.sample("y", dist.Normal(x.sum(-1) / (x.shape[0] * x.shape[1]), 1 / (x.shape[0] * x.shape[1])))
 
-    assert not dgm.trace(model, (values(4, 3),)).guards
+    assert not size_guards(dgm.trace(model, (values(4, 3),)))
     assert_same(model, values(4, 3), dtype=torch.float64)
 
 
@@ -373,3 +373,39 @@ def test_lengths_that_were_equal_have_to_be_so_where_only_a_size_is_read(known: 
     assert compiled(*given)["v"].shape == (4,)
     with pytest.raises(ValueError, match=r"y\.shape\[0\] has to be .*of one length"):
         compiled(torch.zeros(4), torch.zeros(5))
+
+
+# -- rank and dtype ----------------------------------------------------------------------------------------------------
+
+
+def _of_any_rank(x: Tensor) -> None:
+    x = x.unsqueeze(0) if x.dim() == 1 else x
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(x, 1.0).to_event(1))
+
+
+def test_another_rank_is_refused_and_recorded_again_by_a_loss():
+    graph = dgm.trace(_of_any_rank, (values(4, 3),))
+    assert "x.dim() == 2" in str(graph.report())
+    with pytest.raises(ValueError, match=r"x\.dim\(\) has to be 2: it was recorded so"):
+        dgm.compile(graph)(values(3))
+    loss = dgm.Distillation()(_of_any_rank, _of_any_rank)
+    for x in (values(4, 3), values(3), values(2, 3)):
+        assert loss(x) == 0
+
+
+def _of_any_dtype(x: Tensor) -> None:
+    x = x if x.is_floating_point() else x / 255
+    pyro.sample("z", dist.Normal(x, 1.0).to_event(1))
+
+
+def test_whole_numbers_are_refused_where_the_program_asks_for_the_dtype():
+    graph = dgm.trace(_of_any_dtype, (values(4),))
+    assert dgm.parse(str(graph)) == graph
+    assert dgm.compile(graph)(values(4).double())["z"].dtype == torch.float64
+    whole = (255 * values(4)).to(torch.uint8)
+    with pytest.raises(ValueError, match=r"x\.is_floating_point\(\) has to be True: the program asks for its dtype"):
+        dgm.compile(graph)(whole)
+    assert_same(_of_any_dtype, whole)
+    loss = dgm.Distillation()(_of_any_dtype, _of_any_dtype)
+    assert loss(values(4)) == loss(whole) == 0

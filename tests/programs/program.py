@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dgmcompile.ir.graph import Graph, Guard
 from tests import seeds
 
 Edges = frozenset[tuple[str, str]]
@@ -62,3 +63,8 @@ def seeded(make: Callable[[], nn.Module], seed: int = 0) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()
+
+
+def size_guards(graph: Graph) -> list[Guard]:
+    """Those of sizes and values: that a tensor keeps its rank is guarded in every program."""
+    return [guard for guard in graph.guards if guard.dim not in ("rank", "floating")]

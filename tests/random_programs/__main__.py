@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 
-from tests.random_programs.long_run import numbered, run
+from tests.random_programs.long_run import EACH, SELDOM, numbered, run
 from tests.random_programs.properties import PARTS
 
 
@@ -37,7 +37,7 @@ def main() -> int:
             took = time.monotonic() - began
             print(f"up to {outcome.number} of {given.count}, in {took:.0f} s: {dict(counts)}", flush=True)
     print(f"failed: {sorted(failed) or 'none'}")
-    print(f"parts that were checked of each: {', '.join(PARTS)}")
+    print(f"parts that were checked: {', '.join(PARTS)}; {SELDOM} of each {EACH}th")
     return 1 if failed else 0
 
 

@@ -15,8 +15,11 @@ import torch
 
 from tests.random_programs.generator import random_program
 from tests.random_programs.program import RandomProgram
-from tests.random_programs.properties import Invalid, Violation, check_program
+from tests.random_programs.properties import PARTS, Invalid, Violation, check_program
 from tests.random_programs.shrink import smallest
+
+SELDOM, EACH = "sizes", 4
+"""A part that is checked of each fourth program only: it is a whole recording more."""
 
 AT_ONCE = 50
 """Programs that one process checks before another takes its place: each leaves something in caches."""
@@ -47,13 +50,18 @@ def outcomes(seed: int, numbers: Iterable[int]) -> list[Outcome]:
 
 def _outcome(program: RandomProgram, number: int, folder: Path) -> Outcome:
     try:
-        check_program(program, folder)
+        check_program(program, folder, parts_of(number))
     except Invalid as error:
         return Outcome(number, "invalid", _first_line(error))
     except Violation as error:
         smaller = smallest(program, error, folder)
         return Outcome(number, error.part, str(error), smaller.source)
     return Outcome(number, "holds")
+
+
+def parts_of(number: int) -> set[str]:
+    """What is checked of the program of a number."""
+    return {*PARTS} - ({SELDOM} if number % EACH else set[str]())
 
 
 def _first_line(error: Exception) -> str:
