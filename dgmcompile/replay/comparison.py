@@ -45,6 +45,9 @@ def compared(sample: Sample, compiled: Compiled, given: Conditioned, replayed: M
     if sample.family in _SOFT_LAWS_OF_HARD_VALUES:
         ok = parameter_error <= TOLERANCES.get(original.value.dtype, 1e-5)
         return SiteCheck(name, sample.family, role, parameter_error, 0.0, ok, "(no density at a hard value)")
+    if original.failed:
+        note = f"(the program's own log-probability fails: {original.failed})"
+        return SiteCheck(name, sample.family, role, parameter_error, float("inf"), False, note)
     if original.log_prob is None:
         error = compiled.forward_error(sample, original)
         ok = max(parameter_error, error) <= TOLERANCES.get(original.value.dtype, 1e-5)

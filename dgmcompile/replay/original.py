@@ -11,6 +11,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from dgmcompile.diagnostics import CompileError
 from dgmcompile.frontends.calls import is_expanded
 from dgmcompile.frontends.distributions import ConstructorCalls
 from dgmcompile.frontends.modules import ModulePaths
@@ -23,7 +24,8 @@ from dgmcompile.ir.graph import Law
 class Replayed:
     """A site of the original program, at the compiled form's value.
 
-    ``law`` is None where it is deterministic, ``log_prob`` where the program itself cannot tell it.
+    ``law`` is None where it is deterministic, ``log_prob`` where the program itself cannot tell it, as without an
+    inverse; ``failed`` is what it raises where it fails otherwise.
     """
 
     value: Tensor
@@ -31,6 +33,7 @@ class Replayed:
     log_prob: Tensor | None = None
     distribution: Any = None
     classes: Mapping[str, type] = field(default_factory=dict[str, type])
+    failed: str = ""
 
 
 class _Given:
@@ -67,18 +70,26 @@ class _Replay(Messenger):
         observed = msg["value"] if msg["is_observed"] else None
         with torch.set_grad_enabled(self._grad):
             msg["value"], msg["done"] = value.clone(), True  # into which the program may write
-        try:
-            with torch.set_grad_enabled(self._grad):
-                log_prob = scale_and_mask(msg["fn"].log_prob(value), msg["scale"], msg["mask"])
-        except (KeyError, NotImplementedError):  # a step without an inverse
-            log_prob = None
+        log_prob, failed = self._log_prob(msg, value)
         law = self._calls.unwrapped(msg["fn"], name, None).law
         law = law.map_leaves(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf)  # as they are now
-        self.sites[name] = Replayed(value, law, log_prob, msg["fn"], self._calls.classes)
+        self.sites[name] = Replayed(value, law, log_prob, msg["fn"], self._calls.classes, failed)
         if isinstance(observed, Tensor) and observed.shape == value.shape and not is_expanded(observed):
             self._state.remember_tensor(observed)
             if not torch.equal(observed, value):
                 observed.data.copy_(value.detach())
+
+    def _log_prob(self, msg: Any, value: Tensor) -> tuple[Tensor | None, str]:
+        """The site's, if the program can tell it, and what it raises if it fails."""
+        try:
+            with torch.set_grad_enabled(self._grad):
+                return scale_and_mask(msg["fn"].log_prob(value), msg["scale"], msg["mask"]), ""
+        except (KeyError, NotImplementedError):  # a step without an inverse
+            return None, ""
+        except CompileError:
+            raise
+        except Exception as error:
+            return None, f"{type(error).__name__}: {error}".splitlines()[0]
 
     def hidden(self, msg: Any) -> None:
         """A draw that `hidden_draws` found; nothing reads those that the graph does not have."""

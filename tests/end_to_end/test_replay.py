@@ -261,3 +261,14 @@ def test_says_why_gradients_are_not_compared():
     report = dgm.check(model, (torch.zeros(4),))
     assert report.ok and report.gradients == {}
     assert "gradients not compared: autograd refuses the original program" in str(report)
+
+
+def test_says_what_the_log_probability_of_the_program_fails_with():
+    def model() -> None:
+        steps = [torch.distributions.StackTransform([torch.distributions.ExpTransform()] * 3, dim=-1)]
+        with pyro.plate("data", 4):
+            pyro.sample("z", dist.TransformedDistribution(dist.Normal(torch.zeros(3), 1.0).to_event(1), steps))
+
+    report = dgm.check(model, ())
+    assert not report.ok
+    assert "DIFFERS (the program's own log-probability fails: RuntimeError: The size of tensor" in str(report)
