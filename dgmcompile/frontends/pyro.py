@@ -41,15 +41,16 @@ class SiteRecorder(Messenger):
         super().__init__()
         self._recorder = recorder
         self._calls = calls
-        self._sites: dict[str, Location | None] = {}
+        self._plates: dict[str, bool] = {}
+        """Is it a plate, of each name that was used? Its indices are a site in Pyro, even where they are all."""
         self._targets: set[str] = set()
 
     def _pyro_sample(self, msg: Any) -> None:
-        if type(msg["fn"]).__name__ == "_Subsample":
-            return
         location = location_of(user_frame())
-        self._refuse_repeated(msg["name"], location)
-        self._site(msg, location)
+        is_plate = type(msg["fn"]).__name__ == "_Subsample"
+        self._refuse_repeated(msg["name"], is_plate, location)
+        if not is_plate:
+            self._site(msg, location)
 
     def hidden(self, msg: Any) -> None:
         """A draw that `hidden_draws` found: part of the program wherever something reads it, and else no site."""
@@ -83,10 +84,12 @@ class SiteRecorder(Messenger):
         if path is not None and trainable:
             recorder.recording.constrained[path] = Constrained(constraint, msg["name"], value and value.name)
 
-    def _refuse_repeated(self, name: str, location: Location | None) -> None:
-        if name in self._sites:
+    def _refuse_repeated(self, name: str, is_plate: bool, location: Location | None) -> None:
+        if name in self._plates and (is_plate or self._plates[name]):
+            raise CompileError(refusals.plate_name(name, location))
+        if name in self._plates:
             raise CompileError(_repeated(name, location))
-        self._sites[name] = location
+        self._plates[name] = is_plate
 
     def _is_its_own_delta(self, msg: Any, location: Location | None) -> bool:
         """An observed Delta at the observed value, as Pyro's reparameterisers leave behind: no random variable."""

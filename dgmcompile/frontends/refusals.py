@@ -369,3 +369,14 @@ def frozen_mode(mode: str, location: Location | None) -> Diagnostic:
         location=location,
         help="use a submodule that knows its mode (nn.Dropout, not F.dropout), or trace in the mode that you need",
     )
+
+
+def plate_name(name: str, location: Location | None) -> Diagnostic:
+    """A plate, and another plate or a site."""
+    return Diagnostic(
+        code="repeated-site",
+        message=f"the name {name!r} is used twice, at least once by a plate",
+        location=location,
+        notes=("a plate's indices are a site of its name, so Pyro's inference refuses the program as well",),
+        help="give each plate a name of its own, or make it once and enter it twice",
+    )

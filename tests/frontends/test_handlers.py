@@ -234,6 +234,36 @@ def test_hidden_draws_of_one_name_need_names_of_their_own():
         dgm.trace(model)
 
 
+@pytest.mark.parametrize("size", [None, 4])
+def test_a_plate_has_a_name_of_its_own(size: int | None):
+    def plate_then_site() -> None:
+        with pyro.plate("data", 10, subsample_size=size):
+            pyro.sample("data", dist.Normal(0.0, 1.0))
+
+    def site_then_plate() -> None:
+        z = pyro.sample("data", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", 10, subsample_size=size):
+            pyro.sample("y", dist.Normal(z, 1.0))
+
+    def two_plates() -> None:
+        for name in ("z", "y"):
+            with pyro.plate("data", 10, subsample_size=size):
+                pyro.sample(name, dist.Normal(0.0, 1.0))
+
+    def one_plate() -> None:
+        plate = pyro.plate("data", 10, subsample_size=size)
+        for name in ("z", "y"):
+            with plate:
+                pyro.sample(name, dist.Normal(0.0, 1.0))
+
+    for model in (plate_then_site, site_then_plate, two_plates):
+        with pytest.raises(RuntimeError, match="Multiple sample sites"):
+            poutine.trace(model).get_trace()
+        with pytest.raises(dgm.CompileError, match=r"repeated-site.*'data' is used twice, at least once by a plate"):
+            dgm.trace(model, ())
+    assert len(dgm.trace(one_plate, ()).samples) == 2
+
+
 def test_handlers_outside_of_a_block_do_not_reach_what_it_hides():
     def model() -> None:
         with poutine.scale(scale=3.0), poutine.block():

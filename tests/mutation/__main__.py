@@ -1,4 +1,4 @@
-"""``python -m tests.mutation [--missing] [--sample N] [NAME ...]``: break each function once, and run the tests that should notice.
+"""``python -m tests.mutation [--missing] [--sample N] [NAME ...]``: break each function once, and run its tests.
 
 Prints a row for each; exits with 1 where a broken function passed. Each mutant lives in a copy of the
 tree; the tree itself is not touched, but for the rows of these functions in the table of the documentation.
