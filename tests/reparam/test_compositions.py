@@ -17,6 +17,7 @@ import dgmcompile as dgm
 from dgmcompile.ir.graph import Noise, leaves
 from dgmcompile.passes.auxiliary import with_options
 from dgmcompile.reparam import COMPOSITIONS
+from dgmcompile.reparam.hidden_markov import spread
 from tests import seeds
 from tests.reparam.composed_laws import (
     LAWS,
@@ -483,3 +484,8 @@ def test_a_part_without_a_transform_is_named():
         return dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), Own(torch.zeros(2), 1.0))
 
     assert "Own, which has no noise transform" in refused(law)
+
+
+def test_a_series_is_spread_the_way_that_its_noise_goes():
+    deviation, precision = torch.tensor([[[1.0], [-2.0]]]), torch.tensor([4.0])
+    assert spread(torch.ones(1, 2, 1), deviation, precision).tolist() == [[[1.5], [0.0]]]

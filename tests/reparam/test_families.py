@@ -180,6 +180,37 @@ def test_gaussian_vectors_are_affine_in_noise_with_the_exact_covariance(transfor
     torch.testing.assert_close(transform.forward.function(*noises, *params), given["loc"] + linear)
 
 
+NOT_ALONG = ("HalfNormal", "LogNormalNegativeBinomial", "LogisticNormal", "Wishart")
+NOT_ALONG += ("LKJ", "LKJCholesky", "LKJCorrCholesky")
+"""Families whose Normal noise is no displacement of the value, or has another shape."""
+
+
+def moves_along(transform: NoiseTransform) -> bool:
+    """Is the noise that it takes last Normal, and as many numbers as the value?"""
+    law = transform.noises[-1].law.name if transform.noises else ""
+    return law == "StandardNormal" and transform.family not in NOT_ALONG
+
+
+@pytest.mark.parametrize(
+    ("transform", "given"),
+    [
+        pytest.param(transform, given, id=f"{name}-{number}")
+        for name, transform in CONSTRUCTIONS
+        if moves_along(transform)
+        for number, given in enumerate(EXAMPLES[transform.family].settings)
+    ],
+)
+def test_a_value_goes_where_its_normal_noise_goes(transform: NoiseTransform, given: Given):
+    """The law is the same if noise counts the other way; two families that share the noise would go opposite ways."""
+    given = as_given(given, torch.float64)
+    params = canonical(transform, given)
+    event = library(transform, given).event_shape or ((3,) if transform.event_dim else ())
+    *others, noise = draw_noise(transform, params, tuple(event), torch.float64)
+    slopes = torch.autograd.functional.jacobian(lambda e: transform.forward.function(*others, e, *params), noise)
+    diagonal = slopes.reshape(noise.numel(), noise.numel()).diagonal()
+    assert diagonal.min() >= 0 and diagonal.max() > 0
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @gaussian_vectors
 def test_mahalanobis_distance_of_gaussian_vectors(transform: NoiseTransform, given: Given, dtype: torch.dtype):
@@ -283,6 +314,13 @@ def test_what_all_logits_share_does_not_count(family: str):
     logits = torch.tensor([1.0, 0.0, -2.0])
     near, far = (transform.forward.function(noise, *temperature, logits + shift) for shift in (0.0, 2.0**22))
     torch.testing.assert_close(near, far)
+
+
+@pytest.mark.parametrize("family", ["RelaxedOneHotCategorical", "RelaxedOneHotCategoricalStraightThrough"])
+def test_probabilities_may_be_weights_of_any_sum(family: str):
+    weights = torch.tensor([0.2, 0.8, 1.0], dtype=torch.float64)
+    found = NOISE_TRANSFORMS[family].conversions["logits"]["probs"].function(weights)
+    torch.testing.assert_close(found, getattr(dist, family)(torch.tensor(0.5), probs=weights).logits)
 
 
 def test_conversions_agree_with_the_library():
