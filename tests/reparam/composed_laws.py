@@ -202,7 +202,7 @@ class SkewedUniform(ComposedLaw):
     shapes: ClassVar = {"skew": (2,)}
 
     def law(self) -> Any:
-        base = dist.Uniform(-math.pi, math.pi).expand((2,)).to_event(1)
+        base = dist.Uniform(-1.0, 2.0).expand((2,)).to_event(1)
         return dist.SineSkewed(base, 0.5 * self.skew.tanh())
 
 
