@@ -32,6 +32,8 @@ COPIED = ("dgmcompile", "tests", "pyproject.toml", "examples", "docs")
 EQUIVALENT = {
     "prior_loc + prior_scale * group_noise": "the noise has a symmetric law, and each model takes the same sign",
     "in_double(correlation) + zeros": "zeros are added",
+    "psi + centred_von_mises_from_noise(psi_noise, second_angle_concentration(phi, other, joint))": "the second angle "
+    "has a symmetric law, and each model takes the same sign",
     "in_double(df) + torch.zeros_like(diagonal_noise[..., 0], dtype=torch.float64)": "zeros are added",
     "in_double(concentration) + torch.zeros_like(radius_noise[..., 0], dtype=torch.float64)": "zeros are added",
     "logits.double() - logits.double().amax(-1, keepdim=True)": "softmax is the same of logits that are all shifted",

@@ -186,9 +186,13 @@ NOT_ALONG += ("LKJ", "LKJCholesky", "LKJCorrCholesky")
 
 
 def moves_along(transform: NoiseTransform) -> bool:
-    """Is the noise that it takes last Normal, and as many numbers as the value?"""
-    law = transform.noises[-1].law.name if transform.noises else ""
-    return law == "StandardNormal" and transform.family not in NOT_ALONG
+    """Is some of its noise Normal, and as many numbers as the value?"""
+    return bool(normal_noise(transform)) and transform.family not in NOT_ALONG
+
+
+def normal_noise(transform: NoiseTransform) -> list[int]:
+    """Which of its noises."""
+    return [place for place, source in enumerate(transform.noises) if source.law.name == "StandardNormal"]
 
 
 @pytest.mark.parametrize(
@@ -205,8 +209,14 @@ def test_a_value_goes_where_its_normal_noise_goes(transform: NoiseTransform, giv
     given = as_given(given, torch.float64)
     params = canonical(transform, given)
     event = library(transform, given).event_shape or ((3,) if transform.event_dim else ())
-    *others, noise = draw_noise(transform, params, tuple(event), torch.float64)
-    slopes = torch.autograd.functional.jacobian(lambda e: transform.forward.function(*others, e, *params), noise)
+    noises = draw_noise(transform, params, tuple(event), torch.float64)
+    place = normal_noise(transform)[-1]
+
+    def value(noise: torch.Tensor) -> torch.Tensor:
+        return transform.forward.function(*noises[:place], noise, *noises[place + 1 :], *params)
+
+    noise = noises[place]
+    slopes = torch.autograd.functional.jacobian(value, noise)
     diagonal = slopes.reshape(noise.numel(), noise.numel()).diagonal()
     assert diagonal.min() >= 0 and diagonal.max() > 0
 
@@ -316,7 +326,13 @@ def test_what_all_logits_share_does_not_count(family: str):
     torch.testing.assert_close(near, far)
 
 
-@pytest.mark.parametrize("family", ["RelaxedOneHotCategorical", "RelaxedOneHotCategoricalStraightThrough"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(f"RelaxedOneHotCategorical{end}", id=f"RelaxedOneHotCategorical{end}-")
+        for end in ("", "StraightThrough")
+    ],
+)
 def test_probabilities_may_be_weights_of_any_sum(family: str):
     weights = torch.tensor([0.2, 0.8, 1.0], dtype=torch.float64)
     found = NOISE_TRANSFORMS[family].conversions["logits"]["probs"].function(weights)
