@@ -31,7 +31,10 @@ COPIED = ("dgmcompile", "tests", "pyproject.toml", "examples", "docs")
 
 EQUIVALENT = {
     "prior_loc + prior_scale * group_noise": "the noise has a symmetric law, and each model takes the same sign",
-    "in_double(correlation) + zeros": "zeros are added",
+    **{
+        f"in_double({name}) + zeros": "zeros are added"
+        for name in ("correlation", "phi_concentration", "psi_concentration")
+    },
     "psi + centred_von_mises_from_noise(psi_noise, second_angle_concentration(phi, other, joint))": "the second angle "
     "has a symmetric law, and each model takes the same sign",
     "in_double(df) + torch.zeros_like(diagonal_noise[..., 0], dtype=torch.float64)": "zeros are added",
