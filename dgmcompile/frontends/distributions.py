@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -78,12 +79,30 @@ class ConstructorCalls:
             COERCIONS.remove(self._construct)
 
     def _construct(self, cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One of Pyro's classes, which ask their `COERCIONS`."""
+        return self._remembered(cls, args, kwargs, lambda: super(DistributionMeta, cls).__call__(*args, **kwargs))  # type: ignore[misc]
+
+    def initialise(
+        self, original: Callable[..., None], instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """``__init__`` of one of torch's, for `methods_of_distributions`."""
+        if self._recorder.in_constructor:
+            original(instance, *args, **kwargs)
+            return
+
+        def made() -> Any:
+            original(instance, *args, **kwargs)
+            return instance
+
+        self._remembered(type(instance), args, kwargs, made)
+
+    def _remembered(self, cls: type, args: tuple[Any, ...], kwargs: dict[str, Any], make: Callable[[], Any]) -> Any:
         given = given_to(cls, args, kwargs, self._recorder.arg)
         tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor) and not leaf.is_inference()]
         held = [(tensor, tensor._version, self._recorder.arg(tensor)) for tensor in tensors]
         self._recorder.in_constructor += 1
         try:
-            instance = super(DistributionMeta, cls).__call__(*args, **kwargs)  # type: ignore[misc]
+            instance = make()
         finally:
             self._recorder.in_constructor -= 1
         self._made[id(instance)] = (instance, given, held)
@@ -127,6 +146,40 @@ class ConstructorCalls:
                 )
             )
         return {name: self._recorder.arg(value) for name, value in found.items()}
+
+
+Method = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
+"""(the method itself, the distribution, args, kwargs) -> what the call returns."""
+
+
+@contextmanager
+def methods_of_distributions(seen: Mapping[str, Method]) -> Iterator[None]:
+    """Calls of these methods of torch's distributions, those of subclasses included, go to the functions given."""
+    replaced = [
+        (cls, name, vars(cls)[name])
+        for cls in _classes(torch.distributions.Distribution)
+        for name in seen
+        if name in vars(cls)
+    ]
+    try:
+        for cls, name, original in replaced:
+            setattr(cls, name, _passing(original, seen[name]))
+        yield
+    finally:
+        for cls, name, original in replaced:
+            setattr(cls, name, original)
+
+
+def _classes(cls: type) -> list[type]:
+    return list(dict.fromkeys([cls, *(inner for sub in cls.__subclasses__() for inner in _classes(sub))]))
+
+
+def _passing(original: Callable[..., Any], seen: Method) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return seen(original, self, args, kwargs)
+
+    return method
 
 
 def _written(family: str, location: Location | None) -> Diagnostic:

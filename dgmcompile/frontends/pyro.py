@@ -44,8 +44,11 @@ class SiteRecorder(Messenger):
         self._plates: dict[str, bool] = {}
         """Is it a plate, of each name that was used? Its indices are a site in Pyro, even where they are all."""
         self._targets: set[str] = set()
+        self.met = False
+        """Did the program draw, or ask, anything by Pyro?"""
 
     def _pyro_sample(self, msg: Any) -> None:
+        self.met = True
         location = location_of(user_frame())
         is_plate = type(msg["fn"]).__name__ == "_Subsample"
         self._refuse_repeated(msg["name"], is_plate, location)

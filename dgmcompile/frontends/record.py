@@ -34,6 +34,7 @@ from dgmcompile.frontends.calls import (
     type_of,
 )
 from dgmcompile.frontends.modules import ModulePaths, is_hooked, is_standard
+from dgmcompile.frontends.random_calls import RANDOM_CALLS
 from dgmcompile.frontends.reads import is_harmless, use_of
 from dgmcompile.frontends.recording import ModuleSpan, Recording
 from dgmcompile.frontends.source import (
@@ -45,6 +46,7 @@ from dgmcompile.frontends.source import (
     is_library,
     location_of,
     user_frame,
+    variable_of,
 )
 from dgmcompile.frontends.targets import (
     DTYPE_READS,
@@ -87,6 +89,10 @@ KeptValues = dict[int, tuple["weakref.ref[Tensor]", str]]
 """By identity: a tensor of an earlier recording, if it is still alive, and the random variable it comes from."""
 
 
+RandomCall = Callable[[Callable[..., Any], str, tuple[Any, ...], dict[str, Any]], Any]
+"""(function, its public name, args, kwargs) -> what the call returns."""
+
+
 class Recorder(TorchFunctionMode):
     """Records into `self.recording` while it is entered.
 
@@ -122,6 +128,8 @@ class Recorder(TorchFunctionMode):
         self._watched: list[tuple[Tensor, int, Ref, Diagnostic]] = []
         self._paused = False
         self._count = 0
+        self.on_random: RandomCall | None = None
+        """Is given the calls of torch's random functions instead of having them recorded as calls."""
 
     def random_values(self) -> KeptValues:
         """The tensors that depend on random variables, by identity; they are not kept alive."""
@@ -206,6 +214,11 @@ class Recorder(TorchFunctionMode):
     def is_written(self, tensor: Tensor, version: int, before: Ref) -> bool:
         """Has any of its elements another value than at that version, when ``before`` was its node?"""
         return tensor._version != version and self.ref(tensor) != before
+
+    def name_variable(self, ref: Ref) -> None:
+        """The value was just made: remember which variable of the program receives it."""
+        if self.on_random is not None and (variable := variable_of(user_frame())):
+            self.recording.variables.setdefault(ref.name, variable)
 
     def name_value(self, tensor: Tensor, hint: str) -> None:
         """``tensor`` is what a library's function gave the program, which calls it ``hint``."""
@@ -355,7 +368,9 @@ class Recorder(TorchFunctionMode):
         else:
             result = None
         with self._inside():
-            return self._record_call(func, target, args, kwargs, result)
+            if self.on_random is not None and target is not None and target in RANDOM_CALLS:
+                return self.on_random(func, target, args, kwargs)
+            return self.record_call(func, target, args, kwargs, result)
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
@@ -365,9 +380,19 @@ class Recorder(TorchFunctionMode):
         finally:
             self._in_call -= 1
 
-    def _record_call(
-        self, func: Callable[..., Any], target: str | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    @property
+    def is_paused(self) -> bool:
+        return self._paused
+
+    def record_call(
+        self,
+        func: Callable[..., Any],
+        target: str | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        result: Any = None,
     ) -> Any:
+        """Make the call, unless ``result`` is what it returned, and add its node."""
         try:
             node_args, node_kwargs = self.arg(args), self.arg(kwargs)
         except NotImplementedError:  # such tensors have no memory of their own
@@ -377,7 +402,7 @@ class Recorder(TorchFunctionMode):
             refusal = refusals.functional_transform(location) if dense else refusals.layout(name, location)
             raise CompileError(refusal) from None
         if target is not None and is_in_place(target) and args and isinstance(args[0], Tensor):
-            self._remember(args[0])
+            self.remember(args[0])
         before = Before(args, kwargs)
         if result is None:
             result = func(*args, **kwargs)
@@ -404,6 +429,7 @@ class Recorder(TorchFunctionMode):
                 earlier = self.values.source_of_view(args[0], result)
                 node_args = (Ref(earlier), *node_args[1:]) if earlier else node_args
             ref = self._result(target or "", node_args, node_kwargs, result, frame)
+        self.name_variable(ref)
         name = target or getattr(func, "__name__", repr(func))
         self._judge(ref, target, name, (node_args, node_kwargs), before, frame)
         if target is not None:
@@ -519,6 +545,10 @@ class Recorder(TorchFunctionMode):
             self.values.bind(result, ref.name)
         self._elements(ref, result, frame)
 
+    def replace(self, node: Node) -> None:
+        """The node of that name is this one."""
+        self.recording.nodes[self._places[node.name]] = node
+
     def retype(self, tensor: Tensor) -> None:
         """The node just added has the type of ``tensor``."""
         shape, dtype = type_of(tensor)
@@ -582,7 +612,8 @@ class Recorder(TorchFunctionMode):
             self.recording.poison[ref.name] = poison
         return ref
 
-    def _remember(self, tensor: Tensor) -> None:
+    def remember(self, tensor: Tensor) -> None:
+        """It is about to be written in place: a tensor of the user's is put back in the end."""
         root = self.values.root(tensor)
         alias = root if root is not None else self.values.find(tensor)
         if alias is not None and alias.versions[0][1] in self._lifted_names:

@@ -35,7 +35,10 @@ class Recording:
     path; ``buffers`` are the paths of nodes that hold a module's buffer; ``shaped`` says of a node on whose values its
     shape depends; ``generators`` are those, not torch's, that the program drew from; ``hidden`` are
     sites that only what reads them keeps; ``observed`` are the nodes that sites observe; ``constrained`` are parameters
-    that ``pyro.param`` read, by path; ``asks_dtype`` says that the program itself, no library, asked for a dtype.
+    that ``pyro.param`` read, by path; ``asks_dtype`` says that the program itself, no library, asked for a dtype;
+    ``draws`` are the nodes of what the program drew by torch itself, in order, and ``strays`` what is wrong with each
+    in a program that has sites of Pyro's; ``variables`` are the program's own names for values; ``is_plain`` says that
+    the program has no site of Pyro's.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -55,3 +58,7 @@ class Recording:
     observed: dict[str, str] = field(default_factory=dict)
     constrained: dict[str, Constrained] = field(default_factory=dict)
     asks_dtype: bool = False
+    draws: list[str] = field(default_factory=list)
+    strays: dict[str, Diagnostic] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    is_plain: bool = False

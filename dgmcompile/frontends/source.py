@@ -173,6 +173,36 @@ def called_for(frame: FrameType | None, element: int | None = None) -> str:
     return assigned_name(frame, element) if calling_frame() is frame else ""
 
 
+def variable_of(frame: FrameType | None) -> str:
+    """The variable that receives what the frame evaluates, or what it returns; "" if none."""
+    name = assigned_name(frame)
+    while not name and frame is not None and _is_returned(frame):
+        frame = _caller(frame)
+        name = assigned_name(frame)
+    return name
+
+
+def _caller(frame: FrameType) -> FrameType | None:
+    """The frame of the model that called this one, outside of libraries."""
+    outer = frame.f_back
+    while outer is not None and is_library(outer.f_code.co_filename):
+        outer = None if is_recording(outer) else outer.f_back
+    return outer
+
+
+def _is_returned(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    return span_of(frame) in _returned(file, version_of(file))
+
+
+@of_files
+def _returned(file: str, version: tuple[object, ...]) -> frozenset[Span]:
+    """Spans of the expressions that functions return."""
+    nodes = tree_of(file, version)
+    found = [n.value for n in nodes if isinstance(n, ast.Return) and n.value is not None]
+    return frozenset(map(node_span, [*found, *(n.body for n in nodes if isinstance(n, ast.Lambda))]))
+
+
 @of_files
 def tree_of(file: str, version: tuple[object, ...]) -> list[ast.AST]:
     try:

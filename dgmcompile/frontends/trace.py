@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -15,18 +16,36 @@ from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.frontends import refusals
 from dgmcompile.frontends.arguments import Arguments, Path, SizeClass
 from dgmcompile.frontends.distributions import ConstructorCalls
+from dgmcompile.frontends.draws import DrawRecorder
+from dgmcompile.frontends.lifting import lifted
 from dgmcompile.frontends.merge import Difference, Numbers, Run, changes, compared, live, renamed
 from dgmcompile.frontends.modules import ModulePaths, is_standard, name_of
 from dgmcompile.frontends.naming import named
+from dgmcompile.frontends.outputs import add_outputs
 from dgmcompile.frontends.pyro import SiteRecorder, hidden_draws, repeated_sites, with_roles
 from dgmcompile.frontends.record import KeptValues, Recorder
 from dgmcompile.frontends.recording import Recording
+from dgmcompile.frontends.samplers import ending_samplers
 from dgmcompile.frontends.sizes import SizeFinder, size_name
 from dgmcompile.frontends.source import forget_changed_files, is_library
 from dgmcompile.frontends.state import UserState, foreign_states, preserved, seed_everything
 from dgmcompile.frontends.submodules import collapse
-from dgmcompile.ir.binding import Binding, Submodule
-from dgmcompile.ir.graph import Call, Graph, Guard, Input, Node, Parameter, Ref, map_names, names_in, refs_in
+from dgmcompile.frontends.variables import with_latents
+from dgmcompile.ir.binding import Binding, Drawn, Submodule
+from dgmcompile.ir.graph import (
+    Call,
+    Graph,
+    Guard,
+    Input,
+    Node,
+    Noise,
+    Parameter,
+    Ref,
+    Sample,
+    map_names,
+    names_in,
+    refs_in,
+)
 from dgmcompile.ir.size import Size
 
 _MORE = 6
@@ -94,10 +113,13 @@ class _Program:
             _refuse_fresh(base, again)
             _refuse_difference(compared(base, again), base, again)
         sized = SizeFinder(base, self._arguments.size_classes(), lambda sizes: self._record(sizes, seed=1)).found()
+        recovered = lifted(sized.nodes, base.recording.variables) if base.recording.is_plain else None
+        nodes = with_latents(recovered.nodes, base.recording) if recovered else sized.nodes
         guards = [Guard(path, None, value, "it is a plain Python value") for path, value in self._fixed().items()]
         guards += self._lengths(base)
-        graph = self._built(base.recording, with_roles(sized.nodes, targets), sized.classes, guards + sized.guards)
-        observed = any(node.site is not None and node.site.role == "target" for node in sized.nodes)
+        draws = recovered.draws(base.recording.draws) if recovered else None
+        graph = self._built(base.recording, with_roles(nodes, targets), sized.classes, guards + sized.guards, draws)
+        observed = any(node.site is not None and node.site.role == "target" for node in nodes)
         chosen = [] if observed or targets is not None else [refusals.chosen_targets(graph.targets)]
         return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base), *chosen))
 
@@ -156,9 +178,15 @@ class _Program:
         seed_everything(seed)
         generators = foreign_states()
         try:
-            sites, unseen = SiteRecorder(recorder, calls), recorder.unseen_calls() if first else nullcontext()
-            with calls.watched(), sites, hidden_draws(sites.hidden), recorder.recording_modules(), unseen, recorder:
-                self._model(*args, **kwargs)
+            sites, draws = SiteRecorder(recorder, calls), DrawRecorder(recorder, calls)
+            unseen = recorder.unseen_calls() if first else nullcontext()
+            with contextlib.ExitStack() as watched:
+                for context in (ending_samplers(), calls.watched(), sites, hidden_draws(sites.hidden)):
+                    watched.enter_context(context)
+                for context in (draws.watching(), recorder.recording_modules(), unseen, recorder):
+                    watched.enter_context(context)
+                result = self._model(*args, **kwargs)
+            self._finish(recorder, sites, result)
         except CompileError:
             raise
         except (Exception, SystemExit) as error:
@@ -173,12 +201,27 @@ class _Program:
         recorder.recording.generators = tuple(name for name in after if after[name] != generators[name])
         return Run(recorder.recording, live(recorder.recording))
 
+    def _finish(self, recorder: Recorder, sites: SiteRecorder, result: Any) -> None:
+        """A program that asks Pyro for nothing is one of plain PyTorch: what it returns are its targets."""
+        if sites.met:
+            recorder.recording.poison.update(recorder.recording.strays)
+        else:
+            recorder.recording.is_plain = True
+            add_outputs(recorder, result)
+
     def _fixed(self) -> dict[Path, Any]:
         return {p: v for p, v in self._arguments.literals.items() if isinstance(v, bool | int | float | str | None)}
 
     # -- the graph --------------------------------------------------------------------------------------------
 
-    def _built(self, recording: Recording, nodes: list[Node], classes: list[SizeClass], guards: list[Guard]) -> Graph:
+    def _built(
+        self,
+        recording: Recording,
+        nodes: list[Node],
+        classes: list[SizeClass],
+        guards: list[Guard],
+        draws: list[Drawn | None] | None,
+    ) -> Graph:
         inputs = {node.path: node for node in nodes if isinstance(node, Input)}
         hints = dict(recording.hints)
         sizes = [_size_node(c, inputs, hints) for c in classes]
@@ -203,6 +246,7 @@ class _Program:
                 {p: m for p, m in collapsed.modules.items() if p in used},
                 {p: replace(c, value=names.get(c.value or "")) for p, c in recording.constrained.items()},
                 _data(recording, inputs),
+                None if draws is None else tuple(one and one.renamed(names.__getitem__) for one in draws),
             ),
         )
 
@@ -279,14 +323,22 @@ def _refuse(run: Run, counts: Callable[[str], bool] = lambda code: True) -> None
     problems = [*run.recording.errors, *kept, *repeated_sites(run.nodes)]
     if problems := [problem for problem in problems if counts(problem.code)]:
         raise CompileError(*dict.fromkeys(problems))
-    if not any(node.site is not None for node in run.nodes):
+    if not any(node.site is not None for node in run.nodes) or (run.recording.is_plain and _is_constant(run.nodes)):
         raise CompileError(
             Diagnostic(
                 code="no-sites",
-                message="the model has no sample site",
-                help="draw its random variables by pyro.sample",
+                message="the model has no sample site, and returns no tensor that depends on a draw or an argument",
+                help="draw its random variables by pyro.sample; or by torch, and return what is made of them",
             )
         )
+
+
+def _is_constant(nodes: Sequence[Node]) -> bool:
+    """Does nothing that is returned depend on a draw, or on a tensor among the arguments?"""
+    graph = Graph(nodes)
+    made = graph.ancestors(graph.targets)
+    drawn = (node for node in nodes if node.name in made and not (isinstance(node, Sample) and node.family == "Delta"))
+    return not any(isinstance(node, Input | Noise | Sample) for node in drawn)
 
 
 @contextmanager

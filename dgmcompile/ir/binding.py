@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,14 +37,35 @@ class Constrained:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a draw of a plain program is in the graph.
+
+    ``node``: the noise that it is, or the sample; of the latter ``is_value`` says that the draw is the sample's value,
+    else it follows from its noise by ``undo``, functions of what the one before gave and of further arguments.
+    """
+
+    node: str
+    is_value: bool = False
+    undo: tuple[tuple[Callable[..., Tensor], tuple[Any, ...]], ...] = ()
+
+    def renamed(self, new_name: Callable[[str], str]) -> Drawn:
+        from dgmcompile.ir.graph import map_names
+
+        undo = tuple((function, map_names(args, new_name)) for function, args in self.undo)
+        return Drawn(new_name(self.node), self.is_value, undo)
+
+
+@dataclass(frozen=True, slots=True)
 class Binding:
     """``tensors``: parameter or buffer path -> the user's tensor; ``modules``: path -> submodule.
 
     ``constrained``: parameter path -> its constraint, where ``pyro.param`` read it; ``data``: site -> path (as in
-    `Input`) of the argument that the program observes there.
+    `Input`) of the argument that the program observes there; ``draws`` are those of a plain program, in order, None
+    where nothing reads one; None of a program of Pyro's.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     modules: Mapping[str, Submodule] = field(default_factory=dict[str, Submodule])
     constrained: Mapping[str, Constrained] = field(default_factory=dict[str, Constrained])
     data: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict[str, tuple[str | int, ...]])
+    draws: tuple[Drawn | None, ...] | None = None

@@ -25,6 +25,7 @@ from dgmcompile.ir.graph import Graph, Input, Node
 from dgmcompile.replay.comparison import compared, computed, gradient_errors
 from dgmcompile.replay.compiled import Compiled, Conditioned
 from dgmcompile.replay.original import run_with
+from dgmcompile.replay.plain import Auxiliary, replayed
 from dgmcompile.replay.report import TOLERANCES, CheckReport, SiteCheck
 
 __all__ = ["TOLERANCES", "CheckReport", "SiteCheck", "check"]
@@ -55,14 +56,19 @@ def check(
         graph = trace(model, tuple(arguments.args)[: len(model_args)], given_kwargs, targets)
         sizes = _other_sizes(graph, arguments)
         args, kwargs, _ = arguments.varied(sizes, shuffle=True)
+        if graph.binding.draws is not None:
+            with torch.no_grad():
+                form = Auxiliary(graph, args, kwargs, seed)
+                sites = tuple(replayed(model, args, kwargs, graph, form, seed))
+            return CheckReport(graph.name, sites, {_words(c): n for c, n in sizes.items()})
         compiled = Compiled(graph, args, kwargs, seed)
         args, kwargs, _ = Arguments(model, tuple(args), kwargs).varied({})  # of which what is observed is overwritten
         random = {sample.site.name for sample in graph.samples if sample.site}
         with torch.no_grad():
             given = Conditioned(graph, args, kwargs, compiled.values, seed)
-            replayed = run_with(model, args, kwargs, random, compiled.values, state, seed)
-            sites = tuple(compared(sample, compiled, given, replayed) for sample in graph.samples)
-            sites += tuple(computed(node, compiled, replayed) for node in graph if _is_deterministic(node))
+            original = run_with(model, args, kwargs, random, compiled.values, state, seed)
+            sites = tuple(compared(sample, compiled, given, original) for sample in graph.samples)
+            sites += tuple(computed(node, compiled, original) for node in graph if _is_deterministic(node))
         values = _leaves_of(graph, compiled.values)
         overwritten = Arguments(model, tuple(args), kwargs)  # with the sites' values in place of the data
         args, kwargs, _ = overwritten.varied({})
@@ -73,9 +79,9 @@ def check(
             lambda: Conditioned(graph, args, kwargs, values, seed),
             lambda: run_with(model, again, kwargs_again, random, values, state, seed),
         )
-        told = [site.value if site.log_prob is None else site.log_prob for site in replayed.values()]
+        told = [site.value if site.log_prob is None else site.log_prob for site in original.values()]
         double = any(value.dtype == torch.float64 for value in told)
-    missing = [name for name in replayed if name not in {site.name for site in sites}]
+    missing = [name for name in original if name not in {site.name for site in sites}]
     sites += tuple(SiteCheck(name, "", "", float("inf"), float("inf"), False, "(not in the graph)") for name in missing)
     tolerance = 10 * TOLERANCES[torch.float64 if double else torch.float32]
     return CheckReport(graph.name, sites, {_words(c): n for c, n in sizes.items()}, gradients, tolerance, not_compared)

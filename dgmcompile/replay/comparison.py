@@ -41,7 +41,7 @@ def compared(sample: Sample, compiled: Compiled, given: Conditioned, replayed: M
     if original.law is None:
         return SiteCheck(name, sample.family, role, float("inf"), float("inf"), False, "(no random variable)")
     ours = compiled.value(_comparable(sample))
-    parameter_error = _parameter_error(ours, original.law)
+    parameter_error = error_of_parameters(ours, original.law)
     if sample.family in _SOFT_LAWS_OF_HARD_VALUES:
         ok = parameter_error <= TOLERANCES.get(original.value.dtype, 1e-5)
         return SiteCheck(name, sample.family, role, parameter_error, 0.0, ok, "(no density at a hard value)")
@@ -71,7 +71,7 @@ def _comparable(sample: Sample) -> Law:
     return replace(law, shape=(), transforms=() if recorded else law.transforms)
 
 
-def _parameter_error(ours: Law, theirs: Law) -> float:
+def error_of_parameters(ours: Law, theirs: Law) -> float:
     """Of all parameters, those of distributions inside included."""
     if ours.family != theirs.family:
         return float("inf")
@@ -79,7 +79,7 @@ def _parameter_error(ours: Law, theirs: Law) -> float:
     for name, value in ours.params.items():
         other = theirs.params.get(name)
         if isinstance(value, Law) and isinstance(other, Law):
-            errors.append(_parameter_error(value, other))
+            errors.append(error_of_parameters(value, other))
         else:
             errors.append(relative_error(value, other))
     return max(errors)

@@ -45,7 +45,7 @@ class Compiled:
 
     def value(self, arg: Any) -> Any:
         """A parameter of a site as a value."""
-        return map_arg(arg, partial(_evaluated, self._nodes))
+        return map_arg(arg, partial(evaluated, self._nodes))
 
     def forward_error(self, sample: Sample, original: Replayed) -> float:
         """Do the original's steps map the value before them to the site's value?"""
@@ -99,7 +99,7 @@ class Conditioned:
 
     def value(self, arg: Any) -> Any:
         """A parameter of a site as a value."""
-        return map_arg(arg, partial(_evaluated, self._nodes))
+        return map_arg(arg, partial(evaluated, self._nodes))
 
     def log_prob_behind_steps(self, sample: Sample, base: Any) -> Tensor:
         """That of ``base`` at the value pulled back through the recorded steps, and what these change."""
@@ -155,7 +155,7 @@ def _has_recorded_parts(params: Mapping[str, Any]) -> bool:
     return any(any(s.is_recorded for s in part.transforms) or _has_recorded_parts(part.params) for part in parts)
 
 
-def _evaluated(values: Mapping[str, Any], leaf: Any) -> Any:
+def evaluated(values: Mapping[str, Any], leaf: Any) -> Any:
     """A leaf of an argument as a value."""
     if isinstance(leaf, Ref):
         return values[leaf.name]

@@ -36,7 +36,7 @@ class Replayed:
     failed: str = ""
 
 
-class _Given:
+class Given:
     """Stands in for the recorder: values stay values."""
 
     in_constructor = 0
@@ -107,7 +107,7 @@ def run_with(
     seed: int,
 ) -> dict[str, Replayed]:
     """The sites of the program, of which the ``random`` ones have the given ``values``."""
-    calls = ConstructorCalls(_Given(), lambda *_: ())  # type: ignore[arg-type]
+    calls = ConstructorCalls(Given(), lambda *_: ())  # type: ignore[arg-type]
     paths = ModulePaths(model)
     state.remember(paths.modules())
     handler = _Replay(random, values, calls, state)

@@ -129,7 +129,7 @@ PROGRAMS: dict[str, tuple[str, str]] = {
         """
         def model(): pass
         """,
-        "error[no-sites]: the model has no sample site",
+        "error[no-sites]: the model has no sample site, and returns no tensor that depends on a draw or an argument",
     ),
     "pair-mismatch": (
         """

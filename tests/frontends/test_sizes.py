@@ -375,6 +375,17 @@ def test_lengths_that_were_equal_have_to_be_so_where_only_a_size_is_read(known: 
         compiled(torch.zeros(4), torch.zeros(5))
 
 
+def test_a_sampler_that_needs_numbers_ends_where_there_are_none():
+    """At no features the concentration is NaN, and torch's sampler would reject every proposal."""
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.VonMises(0.0, x.mean(-1).exp()))
+            pyro.sample("y", dist.VonMises(z, 2.0))
+
+    assert dgm.trace(model, (values(4, 3),)).latents == ("z",)
+
+
 # -- rank and dtype ----------------------------------------------------------------------------------------------------
 
 

@@ -127,6 +127,7 @@ class LossByHandlers:
         targets: names.
         method: ``surrogate`` or ``local``.
         means: sites of which the event is averaged.
+        sampled: sites of which the divergence is estimated: their transforms may be equal, but only by chance.
     """
 
     teacher: tuple[Callable[..., Any], Callable[[], AbstractContextManager[Any]]]
@@ -134,6 +135,7 @@ class LossByHandlers:
     targets: Collection[str]
     method: str = "surrogate"
     means: Collection[str] = ()
+    sampled: Collection[str] = ()
 
     def terms(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], noise: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Reduced divergence of each site that has one."""
@@ -163,7 +165,7 @@ class LossByHandlers:
 
     def _term(self, name: str, p: Site, q: Site, batch: Any, length: int | None) -> Tensor:
         shape = torch.Size(torch.broadcast_shapes(p.fn.batch_shape, p.value.shape[: p.value.dim() - p.fn.event_dim]))
-        found = elementwise(p, q).broadcast_to(shape)
+        found = elementwise(p, q, name in self.sampled).broadcast_to(shape)
         if name in self.means:
             found = found / prod(p.fn.event_shape)
         mask = True if p.mask is None else p.mask
@@ -193,9 +195,9 @@ def _leaves(arg: Any) -> list[Any]:
 # divergences
 
 
-def elementwise(p: Site, q: Site) -> Tensor:
-    """KL of the two laws over the batch, without the handlers' mask and scale."""
-    return _kl(p.fn, q.fn, p.value, (p.law, q.law))
+def elementwise(p: Site, q: Site, sampled: bool = False) -> Tensor:
+    """KL of the two laws over the batch, without the handlers' mask and scale; or its estimate at the value."""
+    return p.fn.log_prob(p.value) - q.fn.log_prob(p.value) if sampled else _kl(p.fn, q.fn, p.value, (p.law, q.law))
 
 
 def _kl(p: Any, q: Any, value: Tensor, laws: tuple[Law, Law]) -> Tensor:

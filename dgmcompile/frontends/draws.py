@@ -1,0 +1,107 @@
+"""Programs of plain PyTorch: what torch's random functions and its distributions draw are random variables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from torch import Tensor
+
+from dgmcompile.frontends import refusals
+from dgmcompile.frontends.distributions import ConstructorCalls, event_dim_of, methods_of_distributions
+from dgmcompile.frontends.random_calls import NOISE, RANDOM_CALLS
+from dgmcompile.frontends.record import Recorder
+from dgmcompile.frontends.source import in_torch_or_pyro, is_library, location_of, user_frame, variable_of
+from dgmcompile.ir.graph import Law, Node, Noise, Sample
+
+
+class DrawRecorder:
+    """Records each draw as a `Noise` or a `Sample`, which have no site yet, in the order in which they are drawn."""
+
+    def __init__(self, recorder: Recorder, calls: ConstructorCalls) -> None:
+        self._recorder = recorder
+        self._calls = calls
+        self._drawing = False
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Random functions, and ``sample`` and ``rsample`` of distributions, are seen while inside."""
+        self._recorder.on_random = self._random_call
+        with methods_of_distributions(
+            {"__init__": self._calls.initialise, "sample": self._sample, "rsample": self._sample}
+        ):
+            yield
+
+    def _random_call(self, func: Callable[..., Any], target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with self._recorder:
+            drawn = RANDOM_CALLS[target](*args, **kwargs)
+        if drawn is None:
+            return self._recorder.record_call(func, target, args, kwargs)
+        params = self._recorder.arg(dict(drawn.params))
+        in_place = target.endswith("_")
+        if in_place:
+            self._recorder.remember(args[0])
+        value = func(*args, **kwargs)
+        law = Law(family=drawn.family, params=params, event_dim=drawn.event_dim, shape=tuple(value.shape))
+        self._add(law, value, target, in_place)
+        return value
+
+    def _sample(
+        self, original: Callable[..., Tensor], distribution: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """``distribution.sample(...)``, where the program itself asks for it."""
+        if self._drawing or self._recorder.is_paused or not _is_by_program(sys._getframe(2)):
+            return original(distribution, *args, **kwargs)
+        self._drawing = True
+        try:
+            with self._recorder.paused():
+                value = original(distribution, *args, **kwargs).clone()
+            family = type(distribution).__name__
+            found = self._calls.unwrapped(distribution, family, location_of(user_frame()), tuple(value.shape))
+        finally:
+            self._drawing = False
+        law = found.law
+        self._add(self._shaped(law, value, event_dim_of(distribution)), value, f"{family}.sample", in_place=False)
+        return value
+
+    def _shaped(self, law: Law, value: Tensor, event_dim: int) -> Law:
+        return Law(
+            family=law.family,
+            params=law.params,
+            transforms=law.transforms,
+            event_dim=event_dim,
+            shape=tuple(value.shape),
+        )
+
+    def _add(self, law: Law, value: Tensor, drawn_by: str, in_place: bool) -> None:
+        recorder, location, variable = self._recorder, location_of(user_frame()), variable_of(user_frame())
+        node = _node(law, value, recorder.fresh_name())
+        ref = recorder.add(node, variable, None if in_place else value)
+        recorder.name_variable(ref)
+        if in_place:
+            recorder.written(value, ref)
+        recorder.recording.draws.append(node.name)
+        recorder.recording.origin[node.name] = f"site {variable or drawn_by!r}"
+        recorder.recording.strays[node.name] = refusals.stray_random(drawn_by, location)
+
+
+def _is_by_program(frame: FrameType | None) -> bool:
+    """Does the program itself ask for the draw, and no library on its behalf?"""
+    if frame is not None and frame.f_code.co_name == "__call__" and in_torch_or_pyro(frame):
+        frame = frame.f_back
+    return frame is not None and not is_library(frame.f_code.co_filename)
+
+
+def _node(law: Law, value: Tensor, name: str) -> Node:
+    made: dict[str, Any] = {
+        "name": name,
+        "shape": law.shape,
+        "dtype": value.dtype,
+        "location": location_of(user_frame()),
+    }
+    if law.family in NOISE:
+        return Noise(law=law.family, **made)
+    return Sample(family=law.family, params=law.params, transforms=law.transforms, event_dim=law.event_dim, **made)

@@ -1,0 +1,77 @@
+"""Names for the random variables of a program of plain PyTorch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from dgmcompile.diagnostics import CompileError, Diagnostic
+from dgmcompile.frontends.recording import ModuleSpan, Recording
+from dgmcompile.ir.graph import Node, Sample, Site
+
+
+def with_latents(nodes: Sequence[Node], recording: Recording) -> list[Node]:
+    """Every draw that has no site yet is a latent, called as its variable is.
+
+    Several of one variable are told apart by the submodules that draw them, or else numbered in their order.
+
+    Errors:
+        `CompileError` ``unnamed-site`` for a draw that reaches no variable.
+    """
+    latents = [node for node in nodes if isinstance(node, Sample) and node.site is None]
+    if nameless := [node for node in latents if not _variable(node, recording)]:
+        raise CompileError(*map(_unnamed, nameless))
+    taken = {node.site.name for node in nodes if node.site is not None}
+    names = _names(latents, recording, taken)
+    return [_with_site(node, names.get(node.name)) for node in nodes]
+
+
+def _with_site(node: Node, name: str | None) -> Node:
+    if name is None or not isinstance(node, Sample):
+        return node
+    return replace(node, site=Site(name, "latent", node.family))
+
+
+def _names(latents: Sequence[Sample], recording: Recording, taken: set[str]) -> dict[str, str]:
+    variables = {node.name: _variable(node, recording) for node in latents}
+    shared = _repeated(variables, taken)
+    qualified = {
+        name: ".".join(filter(None, (_module(name, recording.spans), variable))) if variable in shared else variable
+        for name, variable in variables.items()
+    }
+    return _numbered(qualified, taken)
+
+
+def _repeated(names: Mapping[str, str], taken: set[str]) -> set[str]:
+    counts = Counter(names.values())
+    return {name for name, count in counts.items() if count > 1 or name in taken}
+
+
+def _numbered(names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
+    repeated, seen = _repeated(names, taken), Counter[str]()
+    found = dict[str, str]()
+    for node, name in names.items():
+        found[node] = f"{name}_{seen[name]}" if name in repeated else name
+        seen[name] += 1
+    return found
+
+
+def _variable(node: Sample, recording: Recording) -> str:
+    return recording.variables.get(node.name.removesuffix(".draw"), "")
+
+
+def _module(name: str, spans: Sequence[ModuleSpan]) -> str:
+    """The innermost submodule in which a node was recorded."""
+    number = int(name.removesuffix(".draw")[1:])
+    inside = [span for span in spans if span.start < number <= span.end]
+    return max(inside, key=lambda span: span.start).path if inside else ""
+
+
+def _unnamed(node: Sample) -> Diagnostic:
+    return Diagnostic(
+        code="unnamed-site",
+        message=f"a draw from a {node.family} has no name that the program gives it",
+        location=node.location,
+        help="assign it to a variable first, as z = torch.bernoulli(probs)",
+    )

@@ -1,0 +1,142 @@
+"""Replay of plain PyTorch: the program, with its random calls replaced by what the compiled form drew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from dgmcompile.codegen import compile_graph
+from dgmcompile.frontends.distributions import ConstructorCalls, methods_of_distributions
+from dgmcompile.frontends.outputs import named_results
+from dgmcompile.frontends.random_calls import NOISE, RANDOM_CALLS
+from dgmcompile.frontends.state import seed_everything
+from dgmcompile.frontends.targets import is_in_place, target_name
+from dgmcompile.ir.binding import Drawn
+from dgmcompile.ir.graph import Graph, Law, Noise, Sample, map_arg, refs_in
+from dgmcompile.passes import auxiliary, compact, lower
+from dgmcompile.replay.comparison import error_of_parameters
+from dgmcompile.replay.compiled import evaluated
+from dgmcompile.replay.original import Given
+from dgmcompile.replay.report import TOLERANCES, SiteCheck, relative_error
+
+
+class Auxiliary:
+    """The auxiliary form, drawn from once."""
+
+    def __init__(self, graph: Graph, args: list[Any], kwargs: Mapping[str, Any], seed: int) -> None:
+        drawn = auxiliary(graph)
+        self._noise_of = {
+            sample.name: next((n for n in drawn[sample.name].inputs if isinstance(drawn[n], Noise)), None)
+            for sample in graph.samples
+        }
+        asked = [args for one in graph.binding.draws or () if one for _, args in one.undo]
+        read = [name for name in refs_in([*(s.arguments for s in graph.samples), asked]) if name in drawn]
+        outputs = {name: name for name in (*read, *drawn.noises, *graph.sites().values())}
+        module: Any = compile_graph(lower(compact(drawn.evolve(outputs=outputs))))
+        seed_everything(seed)
+        self._values: dict[str, Any] = module(*args, **kwargs, noise=module.sample_noise(*args, **kwargs))
+
+    def value(self, arg: Any) -> Any:
+        return map_arg(arg, partial(evaluated, self._values))
+
+    def drawn(self, draw: Drawn) -> Tensor:
+        """What the program is given in the place of its own draw."""
+        if draw.is_value:
+            return self._values[draw.node]
+        value = self._values[self._noise_of.get(draw.node) or draw.node]
+        for function, args in draw.undo:
+            value = function(value, *self.value(args))
+        return value
+
+
+@dataclass(frozen=True)
+class _Law:
+    """What the program drew from at one of its draws."""
+
+    node: str
+    law: Law
+
+
+class _Replaced(TorchFunctionMode):
+    """Gives the program's draws, in their order, the values that stand for them."""
+
+    def __init__(self, draws: Iterator[Drawn | None], form: Auxiliary, calls: ConstructorCalls) -> None:
+        super().__init__()
+        self._draws, self._form, self._calls = draws, form, calls
+        self._inside = False
+        self.laws: list[_Law] = []
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        target = "" if self._inside else target_name(func) or ""
+        law = RANDOM_CALLS[target](*args, **kwargs) if target in RANDOM_CALLS else None
+        value = func(*args, **kwargs)
+        if law is None:
+            return value
+        found = Law(family=law.family, params=dict(law.params))
+        given = self._next(value, None if law.family in NOISE else found)
+        if is_in_place(target):
+            with torch.no_grad():
+                return value.copy_(given)
+        return given
+
+    def _next(self, value: Tensor, law: Law | None) -> Tensor:
+        """The next draw's, in the shape and the type in which the program draws."""
+        draw = next(self._draws)
+        if draw is None:
+            return value
+        if law is not None:
+            self.laws.append(_Law(draw.node, law))
+        return self._form.drawn(draw).to(value.dtype).reshape(value.shape)
+
+    def sample(
+        self, original: Callable[..., Tensor], distribution: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        if self._inside:
+            return original(distribution, *args, **kwargs)
+        self._inside = True
+        try:
+            value = original(distribution, *args, **kwargs)
+            law = self._calls.unwrapped(distribution, type(distribution).__name__, None, tuple(value.shape)).law
+        finally:
+            self._inside = False
+        return self._next(value, law)
+
+
+def replayed(
+    model: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], graph: Graph, form: Auxiliary, seed: int
+) -> Iterator[SiteCheck]:
+    """Each draw's parameters, and each result, of the program and of the compiled form."""
+    calls = ConstructorCalls(Given(), lambda *_: ())  # type: ignore[arg-type]
+    replaced = _Replaced(iter(graph.binding.draws or ()), form, calls)
+    seed_everything(seed)
+    methods = {"__init__": calls.initialise, "sample": replaced.sample, "rsample": replaced.sample}
+    with calls.watched(), methods_of_distributions(methods), replaced:
+        result = model(*args, **kwargs)
+    samples = {sample.name: sample for sample in graph.samples}
+    for found in replaced.laws:
+        sample = samples[found.node]
+        error = error_of_parameters(form.value(Law(family=sample.family, params=sample.params)), found.law)
+        yield _checked(sample, error, 0.0)
+    compared = {found.node for found in replaced.laws}
+    results = dict(named_results(result))
+    for sample in samples.values():
+        if sample.site is not None and sample.site.role == "target" and sample.name not in compared:
+            theirs = results.get(sample.site.name)
+            ours = form.value(sample.params["v"])
+            yield _checked(sample, relative_error(ours, theirs), 0.0)
+
+
+def _checked(sample: Sample, parameter_error: float, log_prob_error: float) -> SiteCheck:
+    assert sample.site is not None
+    tolerance = TOLERANCES.get(sample.dtype or torch.float32, 1e-5)
+    ok = max(parameter_error, log_prob_error) <= tolerance
+    return SiteCheck(sample.site.name, sample.family, sample.site.role, parameter_error, log_prob_error, ok)

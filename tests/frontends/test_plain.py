@@ -1,0 +1,249 @@
+"""Programs of plain PyTorch: what they draw, by torch's functions and distributions, and what is recovered of noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch import distributions as td
+
+import dgmcompile as dgm
+from dgmcompile.ir.graph import Noise, Ref, Sample
+from tests.programs.program import values
+
+PROBS, MEAN, SCALE = torch.tensor([0.2, 0.5, 0.9]), torch.tensor([0.0, 1.0, -2.0]), torch.tensor([0.5, 1.0, 2.0])
+FACTOR = torch.tensor([[1.0, 0.0, 0.0], [0.5, 1.0, 0.0], [0.2, -0.3, 2.0]])
+
+
+def normal(shape: Any) -> Tensor:
+    return torch.empty(shape).normal_()
+
+
+def cholesky() -> Tensor:
+    return torch.linalg.cholesky(FACTOR @ FACTOR.T)
+
+
+def gumbel(shape: Any) -> Tensor:
+    return -torch.log(-torch.log(torch.rand(shape)))
+
+
+RECOVERED: dict[str, tuple[Callable[[], Tensor], str]] = {
+    "loc + scale * randn": (lambda: MEAN + SCALE * torch.randn(3), "Normal"),
+    "randn * scale - loc": (lambda: torch.randn(3) * SCALE - MEAN, "Normal"),
+    "2 - 0.5 * randn": (lambda: 2 - 0.5 * torch.randn(3), "Normal"),
+    "randn / 4": (lambda: torch.randn(3) / 4, "Normal"),
+    "addcmul": (lambda: torch.addcmul(MEAN, torch.randn(3), SCALE), "Normal"),
+    "mul, add_": (lambda: SCALE.mul(torch.randn(3)).add_(MEAN), "Normal"),
+    "add(alpha)": (lambda: torch.add(MEAN, torch.randn(3), alpha=3), "Normal"),
+    "normal_": (lambda: MEAN + 2 * normal(3), "Normal"),
+    "randn in double": (lambda: MEAN + SCALE * torch.randn(3, dtype=torch.float64).float(), "Normal"),
+    "randn viewed": (lambda: MEAN + SCALE * torch.randn(3, 1).squeeze(-1).view(3), "Normal"),
+    "scale of any sign": (lambda: MEAN + (SCALE - 1.2) * torch.randn(3), "Normal"),
+    "exp(loc + scale * randn)": (lambda: torch.exp(MEAN + SCALE * torch.randn(3)), "LogNormal"),
+    "abs(scale * randn)": (lambda: (2 * torch.randn(3)).abs(), "HalfNormal"),
+    "rand < p": (lambda: (torch.rand(3) < PROBS).float(), "Bernoulli"),
+    "p > rand": (lambda: (torch.rand(3) < PROBS).float(), "Bernoulli"),
+    "rand >= p": (lambda: (torch.rand(3) >= PROBS).to(torch.float32), "Bernoulli"),
+    "rand < p, as bool": (lambda: torch.rand(3) < PROBS, "Bernoulli"),
+    "where(rand < p, 1, 0)": (lambda: torch.where(torch.rand(3) < PROBS, 1.0, 0.0), "Bernoulli"),
+    "logits + logit(rand) > 0": (lambda: (MEAN + torch.logit(torch.rand(3)) > 0).float(), "Bernoulli"),
+    "sigmoid((logits + logit(rand)) / t)": (
+        lambda: torch.sigmoid((MEAN + torch.logit(torch.rand(3))) / 0.5),
+        "RelaxedBernoulli",
+    ),
+    "a + (b - a) * rand": (lambda: -1.0 + 3.0 * torch.rand(3), "Uniform"),
+    "1 - rand": (lambda: 1 - torch.rand(3), "Uniform"),
+    "-log(rand) / rate": (lambda: -torch.log(torch.rand(3)) / torch.exp(MEAN), "Exponential"),
+    "-log1p(-rand)": (lambda: -torch.log1p(-torch.rand(3)), "Exponential"),
+    "exponential_() / rate": (lambda: torch.empty(3).exponential_() / torch.exp(MEAN), "Exponential"),
+    "(-log(rand)) ** (1 / k)": (lambda: 2.0 * (-torch.log(torch.rand(3))) ** 0.7, "Weibull"),
+    "mu - b * log(-log(rand))": (lambda: MEAN - 0.5 * torch.log(-torch.log(torch.rand(3))), "Gumbel"),
+    "logit(rand)": (lambda: MEAN + 0.5 * torch.logit(torch.rand(3)), "Logistic"),
+    "tan(pi * (rand - 0.5))": (lambda: MEAN + torch.tan(math.pi * (torch.rand(3) - 0.5)), "Cauchy"),
+    "argmax(logits + gumbel)": (lambda: torch.argmax(MEAN + gumbel((4, 3)), -1), "Categorical"),
+    "one_hot(argmax(logits + gumbel))": (
+        lambda: F.one_hot((MEAN + gumbel((4, 3))).argmax(dim=-1), 3).float(),
+        "OneHotCategorical",
+    ),
+    "softmax((logits + gumbel) / t)": (
+        lambda: torch.softmax((MEAN + gumbel((4, 3))) / 0.7, -1),
+        "RelaxedOneHotCategorical",
+    ),
+    "mean + L @ randn": (lambda: MEAN + (cholesky() @ torch.randn(4, 3, 1)).squeeze(-1), "MultivariateNormal"),
+    "mean + L.mv(randn)": (lambda: MEAN + torch.mv(cholesky(), torch.randn(3)), "MultivariateNormal"),
+    "mean + randn @ L.T": (lambda: MEAN + torch.randn(4, 3) @ cholesky().T, "MultivariateNormal"),
+    "linear(randn, L)": (lambda: F.linear(torch.randn(4, 3), cholesky(), MEAN), "MultivariateNormal"),
+}
+
+
+@pytest.mark.parametrize("name", RECOVERED)
+def test_a_random_variable_is_recovered_from_noise(name: str):
+    draw, family = RECOVERED[name]
+
+    def model() -> Tensor:
+        z = draw()
+        return torch.sin(z.float())
+
+    graph = dgm.trace(model, ())
+    (sample,) = (node for node in graph.samples if node.site and node.site.role == "latent")
+    assert (sample.family, sample.site and sample.site.name) == (family, "z")
+    assert not [node for node in graph if isinstance(node, Noise)]
+    report = dgm.check(model, ())
+    assert report.ok, str(report)
+
+
+KEPT: dict[str, Callable[[], Tensor]] = {
+    "one draw for several elements": lambda: torch.zeros(5, 3) + SCALE * torch.randn(3),
+    "a sine": lambda: torch.sin(2 * torch.rand(3)),
+    "rounded": lambda: (4 * torch.rand(3)).long(),
+    "a matrix that need not be triangular": lambda: MEAN + torch.randn(4, 3) @ FACTOR,
+    "argmax of other noise": lambda: torch.argmax(MEAN + torch.randn(4, 3), -1),
+    "argmax over the batch": lambda: torch.argmax(MEAN + gumbel((4, 3)), 0),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_not_known_stays_noise(name: str):
+    def model() -> Tensor:
+        z = KEPT[name]()
+        return torch.cos(z.float())
+
+    graph = dgm.trace(model, ())
+    assert [node for node in graph if isinstance(node, Noise)] or name == "a sine"
+    assert dgm.check(model, ()).ok
+
+
+def test_noise_that_is_read_twice_stays_noise():
+    def model() -> Tensor:
+        noise = torch.randn(3)
+        a = 2 * noise
+        b = MEAN + noise
+        return a * b
+
+    graph = dgm.trace(model, ())
+    assert [node.name for node in graph if isinstance(node, Noise)] == ["noise"]
+    assert not graph.latents and dgm.check(model, ()).ok
+
+
+def test_noise_that_a_network_reads_is_a_latent():
+    net = nn.Linear(3, 2)
+
+    def model(n: int) -> Tensor:
+        z = torch.randn(n, 3)
+        return net(z)
+
+    graph = dgm.trace(model, (4,))
+    assert (graph.latents, graph["z"].family) == (("z",), "Normal")  # type: ignore[attr-defined]
+    assert dgm.check(model, (4,)).ok
+
+
+LIBRARY: dict[str, tuple[Callable[[], Tensor], str]] = {
+    "normal": (lambda: torch.normal(MEAN, SCALE), "Normal"),
+    "normal of numbers": (lambda: torch.normal(1.0, 2.0, (3,)), "Normal"),
+    "bernoulli": (lambda: torch.bernoulli(PROBS), "Bernoulli"),
+    "bernoulli of a number": (lambda: torch.zeros(3).bernoulli_(0.3), "Bernoulli"),
+    "poisson": (lambda: torch.poisson(SCALE), "Poisson"),
+    "binomial": (lambda: torch.binomial(torch.tensor([5.0, 2.0, 9.0]), PROBS), "Binomial"),
+    "multinomial": (lambda: torch.multinomial(PROBS, 1), "Categorical"),
+    "multinomial with replacement": (lambda: torch.multinomial(PROBS.expand(4, 3), 5, True), "Categorical"),
+    "uniform_": (lambda: torch.empty(3).uniform_(-1, 2), "Uniform"),
+    "exponential_": (lambda: torch.empty(3).exponential_(2.0), "Exponential"),
+    "cauchy_": (lambda: torch.empty(3).cauchy_(1.0, 2.0), "Cauchy"),
+    "log_normal_": (lambda: torch.empty(3).log_normal_(0.5, 0.2), "LogNormal"),
+    "gumbel_softmax": (lambda: F.gumbel_softmax(MEAN.expand(4, 3), 0.5), "RelaxedOneHotCategorical"),
+    "distribution": (lambda: td.Gamma(SCALE, SCALE).rsample(), "Gamma"),
+    "distribution of a shape": (lambda: td.Beta(SCALE, 2.0).sample((4,)), "Beta"),
+    "independent": (lambda: td.Independent(td.Normal(MEAN, SCALE), 1).rsample(), "Normal"),
+    "transformed": (
+        lambda: td.TransformedDistribution(td.Normal(MEAN, SCALE), [td.SigmoidTransform()]).rsample(),
+        "Normal",
+    ),
+    "mixture": (
+        lambda: td.MixtureSameFamily(td.Categorical(PROBS), td.Normal(MEAN, SCALE)).sample((4,)),
+        "MixtureSameFamily",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_what_torch_draws_is_a_random_variable(name: str):
+    draw, family = LIBRARY[name]
+
+    def model() -> Tensor:
+        z = draw()
+        return torch.sin(z.float())
+
+    graph = dgm.trace(model, ())
+    (sample,) = (node for node in graph.samples if node.site and node.site.role == "latent")
+    assert (sample.family, sample.site and sample.site.name) == (family, "z")
+    report = dgm.check(model, ())
+    assert report.ok, str(report)
+
+
+def test_a_distribution_that_was_made_before_is_read():
+    prior = td.Normal(MEAN, SCALE)
+
+    def model(n: int) -> Tensor:
+        z = prior.sample((n,))
+        return z * 2
+
+    graph = dgm.trace(model, (4,))
+    assert isinstance(graph["z"], Sample) and set(graph["z"].params) == {"loc", "scale"}
+    assert dgm.check(model, (4,)).ok
+
+
+class Layered(nn.Module):
+    """Two layers, each with a draw of its own, made by one method."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([Layer(), Layer()])
+        self.out = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        for layer in self.layers:
+            x = layer(x)
+        y = torch.bernoulli(torch.sigmoid(self.out(x)))
+        return {"image": y, "top": x}
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loc, self.scale = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reparameterised(self.loc(x), self.scale(x))
+
+    def reparameterised(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        std = torch.exp(0.5 * log_variance)
+        eps = torch.randn_like(std)
+        z = mean + eps * std
+        return z
+
+
+def test_sites_are_called_as_the_program_calls_them():
+    model = Layered()
+    graph = dgm.trace(model, (values(4, 3),))
+    assert graph.latents == ("layers.0.z", "layers.1.z")
+    assert graph.targets == ("image", "top")
+    assert graph["image"].family == "Bernoulli"  # type: ignore[attr-defined]
+    top = graph["top"]
+    assert isinstance(top, Sample) and (top.family, top.params["v"]) == ("Delta", Ref("layers.1.z"))
+    report = dgm.check(model, (values(4, 3),))
+    assert report.ok, str(report)
+    assert report.sizes == {"x.shape[0]": 7}
+
+
+def test_draws_of_one_variable_are_numbered():
+    def model(x: Tensor) -> Tensor:
+        for _ in range(3):
+            x = x + torch.exp(x) * torch.randn_like(x)
+        return x
+
+    assert dgm.trace(model, (values(4, 3),)).latents == ("x_0", "x_1", "x_2")
