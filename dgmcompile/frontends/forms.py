@@ -53,6 +53,7 @@ class Algebra(Protocol):
         """1 or -1 where it is known; no parameter is 0."""
         ...
 
+    def is_scale(self, a: Arg) -> bool: ...
     def lower_triangular(self, a: Arg) -> bool: ...
     def transposed(self, a: Arg) -> Arg | None:
         """The matrix of which ``a`` is the transpose, if it is written as one."""
@@ -124,6 +125,8 @@ def scaled(form: Form, factor: Arg, algebra: Algebra) -> Form | None:
     family, sign, given = form.family, algebra.sign(factor), form.params
     if factor == 1:
         return form
+    if sign is None and not (_is(form, family, loc=0, scale=1) and algebra.is_scale(factor)):
+        return None  # it may be 0, as a mask is; of noise it is the scale
     if family in _SYMMETRIC:
         return _symmetric(form, factor, algebra)
     if sign is None or factor == 0:
@@ -389,6 +392,7 @@ def _squeeze(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 
 DISCRETE = frozenset({"Bernoulli", "Categorical", "OneHotCategorical"})
+MASKS = DISCRETE | {"Binomial", "Poisson", "Geometric"}
 
 
 def _cast(form: Form, call: Operation, algebra: Algebra) -> Form | None:

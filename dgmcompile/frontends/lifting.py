@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from dgmcompile.frontends.forms import ARITHMETIC, RESHAPING, RULES, START, Form, Operation, Step
+from dgmcompile.frontends.forms import ARITHMETIC, MASKS, RESHAPING, RULES, START, Form, Operation, Step
 from dgmcompile.frontends.targets import short_name
 from dgmcompile.ir.binding import Drawn
 from dgmcompile.ir.graph import (
@@ -334,6 +334,19 @@ class _Algebra:
         if _are_numbers(a):
             return 1 if a > 0 else -1 if a < 0 else None
         return 1 if isinstance(a, Ref) and self._is_positive(a.name) else None
+
+    def is_scale(self, a: Arg) -> bool:
+        """Is it a real number, and no mask, which is 0 now and then?"""
+        if not isinstance(a, Ref):
+            return True
+        node = self._node(a.name)
+        if node.dtype is not None and not node.dtype.is_floating_point:
+            return False
+        if isinstance(node, Sample):
+            return node.family not in MASKS
+        word = short_name(node.target_name) if isinstance(node, Call) else ""
+        source = node.args[0] if isinstance(node, Call) and node.args else None
+        return word not in _KEEP_SIGN or not isinstance(source, Ref) or self.is_scale(source)
 
     def _is_positive(self, name: str) -> bool:
         """By how it is made."""

@@ -21,7 +21,7 @@ import pyro
 import torch
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
-from dgmcompile.frontends.modules import behind, signature_of
+from dgmcompile.frontends.modules import as_callable, behind, signature_of
 from dgmcompile.frontends.source import is_library
 
 MODEL, STUDENT, EXAMPLE_INPUTS = "model", "student", "example_inputs"
@@ -218,7 +218,7 @@ def _attribute(module: ModuleType, name: str, file: Path) -> Callable[..., Any]:
                     help=f"call the model `model`, or name it: {file.name}:{models[0] if models else 'NAME'}",
                 )
             )
-        value = getattr(value, part)
+        value = as_callable(getattr(value, part))
     if inspect.isclass(value) or not callable(value):
         what = "class" if inspect.isclass(value) else f"{type(value).__name__}, which cannot be called"
         raise CompileError(

@@ -64,6 +64,11 @@ def _handled(model: Any) -> Any:
     return handler.fn if isinstance(handler, TraceHandler) else None
 
 
+def as_callable(model: Any) -> Callable[..., Any]:
+    """What is run of a model: of an exported program its module, which shares its parameters."""
+    return model.module() if type(model).__name__ == "ExportedProgram" else model
+
+
 def signature_of(model: Callable[..., Any]) -> inspect.Signature:
     """Of the callable, or of the module's ``forward``; of what handlers are put around, which they pass on.
 

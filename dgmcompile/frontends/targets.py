@@ -96,10 +96,42 @@ _NO_FUNCTIONS = frozenset(["torch.Tensor.set_", "torch.Tensor.resize_", "torch.T
 @cache
 def target_name(func: Callable[..., Any]) -> str | None:
     """``torch.exp``, ``torch.Tensor.view``, ``torch.Tensor.mT``; None for what has no public name."""
+    if isinstance(func, torch._ops.OpOverload):
+        return _name_of_operator(func)
     name = _BY_FUNCTION.get(func) or resolve_name(func)
     if name is None or not name.startswith("torch.") or name in _NO_FUNCTIONS:
         return None
     return name.removesuffix(".__get__").replace("torch.functional.", "torch.")
+
+
+def _name_of_operator(operator: Any) -> str | None:
+    """Of an aten operator, as exported programs call them: the public function that takes the same arguments."""
+    word = operator._overloadpacket.__name__
+    if operator.namespace != "aten":
+        return None
+    if word in _ONLY_CHECK:
+        return "torch.Tensor.requires_grad_"
+    if word in _FUNCTIONALS:
+        return f"torch.nn.functional.{_FUNCTIONALS[word]}"
+    if hasattr(torch, word):
+        return f"torch.{word}"
+    return f"torch.Tensor.{word}" if hasattr(torch.Tensor, word) and _takes_tensor_first(operator) else None
+
+
+def _takes_tensor_first(operator: Any) -> bool:
+    arguments = operator._schema.arguments
+    return bool(arguments) and arguments[0].name in ("self", "input") and str(arguments[0].type) == "Tensor"
+
+
+_FUNCTIONALS = {
+    name: name
+    for name in ("linear", "softplus", "gelu", "silu", "mish", "leaky_relu", "one_hot", "pad", "adaptive_avg_pool2d")
+}
+_FUNCTIONALS |= {"log_sigmoid": "logsigmoid", "scaled_dot_product_attention": "scaled_dot_product_attention"}
+"""Operators without a public function elsewhere, and the one that takes the same arguments."""
+
+_ONLY_CHECK = ("_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range_for_size")
+"""Operators that compute nothing."""
 
 
 def short_name(target: str) -> str:

@@ -19,7 +19,7 @@ from dgmcompile.frontends.distributions import ConstructorCalls
 from dgmcompile.frontends.draws import DrawRecorder
 from dgmcompile.frontends.lifting import lifted
 from dgmcompile.frontends.merge import Difference, Numbers, Run, changes, compared, live, renamed
-from dgmcompile.frontends.modules import ModulePaths, is_standard, name_of
+from dgmcompile.frontends.modules import ModulePaths, as_callable, is_standard, name_of
 from dgmcompile.frontends.naming import named
 from dgmcompile.frontends.outputs import add_outputs
 from dgmcompile.frontends.pyro import SiteRecorder, hidden_draws, repeated_sites, with_roles
@@ -60,19 +60,21 @@ def trace(
     name: str | None = None,
     eval_mode: bool = False,
 ) -> Graph:
-    """The graph of a Pyro program; its parameters and modules are bound, nothing of the user's is changed.
+    """The graph of a program; its parameters and modules are bound, nothing of the user's is changed.
 
     Args:
-        model: a Pyro callable or `PyroModule`.
+        model: a Pyro callable or `PyroModule`; a function or module of plain PyTorch, `torch.fx.GraphModule` included,
+            which draws by torch's functions and distributions; or an `torch.export.ExportedProgram`.
         model_args, model_kwargs: example arguments. Every tensor among them is an input; their sizes
             may differ later, unless the program's structure depends on them (then the graph is guarded).
         targets: names of the target sites, or "all"; by default the observed ones, else those without
-            stochastic children.
+            stochastic children. Of plain PyTorch: what is returned.
         name: of the program; by default the callable's.
         eval_mode: record it with its modules in eval mode, as a teacher is.
     Errors:
         `CompileError` with every problem that was found.
     """
+    model = as_callable(model)
     arguments = Arguments(model, model_args, model_kwargs or {})
     forget_changed_files()
     with preserved() as state:

@@ -247,3 +247,42 @@ def test_draws_of_one_variable_are_numbered():
         return x
 
     assert dgm.trace(model, (values(4, 3),)).latents == ("x_0", "x_1", "x_2")
+
+
+class Generator(nn.Module):
+    """A draw by its own noise, a threshold, and an output that is drawn by torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loc, self.scale, self.out = nn.Linear(2, 3), nn.Linear(2, 3), nn.Linear(3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mu, std = self.loc(x), F.softplus(self.scale(x))
+        z = mu + std * torch.randn_like(std)
+        mask = (torch.rand_like(mu) < torch.sigmoid(mu)).float()
+        y = torch.bernoulli(torch.sigmoid(self.out(z * mask)))
+        return y
+
+
+def families(graph: Any) -> list[tuple[str, str]]:
+    return [(node.family, node.site.role) for node in graph.samples if node.site]
+
+
+DRAWN = [("Normal", "latent"), ("Bernoulli", "latent"), ("Bernoulli", "target")]
+
+
+def test_a_symbolic_trace_is_a_model():
+    model, x = torch.fx.symbolic_trace(Generator()), values(4, 2)
+    graph = dgm.trace(model, (x,))
+    assert families(graph) == DRAWN
+    assert "add = loc + mul" in graph["add"].location.text  # type: ignore[union-attr]
+    assert dgm.check(model, (x,)).ok
+
+
+def test_an_exported_program_is_a_model():
+    batch = torch.export.Dim("batch")
+    exported = torch.export.export(Generator(), (values(4, 2),), dynamic_shapes=({0: batch},))
+    graph = dgm.trace(exported, (values(4, 2),))
+    assert families(graph) == DRAWN
+    report = dgm.check(exported, (values(4, 2),))
+    assert report.ok and report.sizes == {"x.shape[0]": 7}, str(report)

@@ -24,7 +24,7 @@ import dgmcompile as dgm
 from dgmcompile import replay
 from dgmcompile.codegen import module as emission
 from dgmcompile.codegen.formatting import formatted
-from dgmcompile.distill.losses import with_losses
+from dgmcompile.distill.losses import LossOptions, with_losses
 from dgmcompile.ir.graph import Sample
 from dgmcompile.reparam import NOISE_TRANSFORMS
 from tests import seeds
@@ -253,19 +253,19 @@ class _Checks:
         }
         roles = {site.name: site.role for site in pair.compared}
         means = [s.name for s in pair.compared if program.reduction == "mean" and _is_averaged(s.teacher)]
-        loss: Any = dgm.compile(
-            pair,
-            latent_weight={name: weight for name, weight in weights.items() if roles[name] == "latent"},
-            target_weight={name: weight for name, weight in weights.items() if roles[name] == "target"},
-            reduction={name: "mean" for name in means},
-        )
+        options: dict[str, Any] = {
+            "latent_weight": {name: weight for name, weight in weights.items() if roles[name] == "latent"},
+            "target_weight": {name: weight for name, weight in weights.items() if roles[name] == "target"},
+            "reduction": {name: "mean" for name in means},
+        }
+        loss: Any = dgm.compile(pair, **options)
         by_hand = LossByHandlers(
             (self._teacher.model, self._teacher.inside),
             (student.model, student.inside),
             [name for name, role in roles.items() if role == "target"],
             program.method,
             means,
-            _estimated(pair),
+            _estimated(pair, options),
         )
         args, kwargs = self._teacher.arguments(SIZES[1])
         noise = loss.sample_noise(*args, **kwargs, generator=seeds.generator(3))
@@ -304,9 +304,9 @@ def _without_reasons(text: str) -> str:
     return re.sub(r'(?m)^(guard\(.*), reason=".*"', r"\1", text)
 
 
-def _estimated(pair: Any) -> set[str]:
+def _estimated(pair: Any, options: dict[str, Any]) -> set[str]:
     """Sites of transformed laws whose divergence is not that of the laws before the transforms."""
-    called = {node.name: getattr(node, "target_name", "") for node in with_losses(pair)}
+    called = {node.name: getattr(node, "target_name", "") for node in with_losses(pair, LossOptions(**options))}
     transformed = [site for site in pair.compared if site.teacher.transforms]
     return {s.name for s in transformed if called.get(f"{_term(s)}.{s.name}.kl", "").startswith("monte_carlo")}
 
