@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         register_composition,
         register_divergence,
         semi_auxiliary,
+        site,
+        target,
         to_pyro,
         trace,
     )
@@ -54,6 +56,8 @@ __all__ = [
     "register_composition",
     "register_divergence",
     "semi_auxiliary",
+    "site",
+    "target",
     "to_pyro",
     "trace",
 ]

@@ -21,6 +21,7 @@ from dgmcompile.distill.pair import Match, Method, Pair, pair_graphs
 from dgmcompile.family_checks import FamilyCheck, FamilyReport, check_family
 from dgmcompile.frontends import trace as recording
 from dgmcompile.frontends.arguments import Arguments
+from dgmcompile.frontends.marks import site, target
 from dgmcompile.frontends.modules import ModulePaths
 from dgmcompile.frontends.state import UserState
 from dgmcompile.full_reparam import FullReparam
@@ -52,6 +53,8 @@ __all__ = [
     "register_composition",
     "register_divergence",
     "semi_auxiliary",
+    "site",
+    "target",
     "to_pyro",
     "trace",
 ]

@@ -73,6 +73,8 @@ def test_public_names():
         "register_composition",
         "register_divergence",
         "semi_auxiliary",
+        "site",
+        "target",
         "to_pyro",
         "trace",
     }

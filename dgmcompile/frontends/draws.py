@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -12,10 +13,12 @@ from torch import Tensor
 
 from dgmcompile.frontends import refusals
 from dgmcompile.frontends.distributions import ConstructorCalls, event_dim_of, methods_of_distributions
+from dgmcompile.frontends.marks import marked_by
+from dgmcompile.frontends.outputs import deterministic
 from dgmcompile.frontends.random_calls import NOISE, RANDOM_CALLS
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.source import in_torch_or_pyro, is_library, location_of, user_frame, variable_of
-from dgmcompile.ir.graph import Law, Node, Noise, Sample
+from dgmcompile.ir.graph import Law, Node, Noise, Sample, Site
 
 
 class DrawRecorder:
@@ -25,14 +28,15 @@ class DrawRecorder:
         self._recorder = recorder
         self._calls = calls
         self._drawing = False
+        self.marks_targets = False
+        """Does the program say which its targets are?"""
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Random functions, and ``sample`` and ``rsample`` of distributions, are seen while inside."""
+        """Random functions, ``sample`` and ``rsample`` of distributions, and marks are seen while inside."""
         self._recorder.on_random = self._random_call
-        with methods_of_distributions(
-            {"__init__": self._calls.initialise, "sample": self._sample, "rsample": self._sample}
-        ):
+        methods = {"__init__": self._calls.initialise, "sample": self._sample, "rsample": self._sample}
+        with methods_of_distributions(methods), marked_by(self._mark_site, self._mark_target):
             yield
 
     def _random_call(self, func: Callable[..., Any], target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -55,28 +59,21 @@ class DrawRecorder:
         """``distribution.sample(...)``, where the program itself asks for it."""
         if self._drawing or self._recorder.is_paused or not _is_by_program(sys._getframe(2)):
             return original(distribution, *args, **kwargs)
+        return self._drawn(distribution, lambda: original(distribution, *args, **kwargs))[0]
+
+    def _drawn(self, distribution: Any, draw: Callable[[], Tensor]) -> tuple[Tensor, Node]:
         self._drawing = True
         try:
             with self._recorder.paused():
-                value = original(distribution, *args, **kwargs).clone()
+                value = draw().clone()
             family = type(distribution).__name__
             found = self._calls.unwrapped(distribution, family, location_of(user_frame()), tuple(value.shape))
         finally:
             self._drawing = False
-        law = found.law
-        self._add(self._shaped(law, value, event_dim_of(distribution)), value, f"{family}.sample", in_place=False)
-        return value
+        law = replace(found.law, event_dim=event_dim_of(distribution), shape=tuple(value.shape))
+        return value, self._add(law, value, f"{family}.sample")
 
-    def _shaped(self, law: Law, value: Tensor, event_dim: int) -> Law:
-        return Law(
-            family=law.family,
-            params=law.params,
-            transforms=law.transforms,
-            event_dim=event_dim,
-            shape=tuple(value.shape),
-        )
-
-    def _add(self, law: Law, value: Tensor, drawn_by: str, in_place: bool) -> None:
+    def _add(self, law: Law, value: Tensor, drawn_by: str, in_place: bool = False) -> Node:
         recorder, location, variable = self._recorder, location_of(user_frame()), variable_of(user_frame())
         node = _node(law, value, recorder.fresh_name())
         ref = recorder.add(node, variable, None if in_place else value)
@@ -86,6 +83,23 @@ class DrawRecorder:
         recorder.recording.draws.append(node.name)
         recorder.recording.origin[node.name] = f"site {variable or drawn_by!r}"
         recorder.recording.strays[node.name] = refusals.stray_random(drawn_by, location)
+        return node
+
+    # -- marks ------------------------------------------------------------------------------------------------
+
+    def _mark_site(self, name: str, value: Tensor) -> Tensor:
+        """The value from now on is that of a site, which a draw becomes if the value is one."""
+        with self._recorder.paused():
+            seen = value.view_as(value)
+        self._recorder.add(deterministic(self._recorder, name, "latent", value), name, seen)
+        return seen
+
+    def _mark_target(self, name: str, distribution: Any) -> Tensor:
+        value, node = self._drawn(distribution, distribution.sample)
+        assert isinstance(node, Sample)
+        self._recorder.replace(replace(node, site=Site(name, "target", node.family)))
+        self.marks_targets = True
+        return value
 
 
 def _is_by_program(frame: FrameType | None) -> bool:

@@ -8,12 +8,13 @@ of a Normal is a Normal. The last one on the way becomes the random variable, if
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeGuard
 
 import torch
 
 from dgmcompile.frontends.forms import ARITHMETIC, MASKS, RESHAPING, RULES, START, Form, Operation, Step
+from dgmcompile.frontends.noise_parts import View, parted
 from dgmcompile.frontends.targets import short_name
 from dgmcompile.ir.binding import Drawn
 from dgmcompile.ir.graph import (
@@ -25,6 +26,7 @@ from dgmcompile.ir.graph import (
     Ref,
     Sample,
     Shape,
+    Site,
     is_size,
     leaves,
     refs_in,
@@ -35,26 +37,28 @@ from dgmcompile.ir.graph import (
 class Lifted:
     """The nodes, with samples for what was recovered; ``undo``: sample -> from its noise to the program's draw.
 
-    ``noises``: the noise that each recovered sample was made of.
+    ``noises``: the noise that each recovered sample was made of; ``parts``: those of noise that was taken apart.
     """
 
     nodes: list[Node]
     undo: Mapping[str, tuple[Step, ...]]
     noises: Mapping[str, str]
+    parts: Mapping[str, tuple[tuple[str, View], ...]]
 
     def draws(self, drawn: Sequence[str]) -> list[Drawn | None]:
         """What became of each draw; None of what nothing reads."""
         by_name = {node.name: node for node in self.nodes}
         recovered = {noise: sample for sample, noise in self.noises.items()}
-        found = list[Drawn | None]()
-        for name in drawn:
+
+        def drawn_at(name: str) -> Drawn | None:
+            if name in self.parts:
+                parts = ((view, drawn_at(part)) for part, view in self.parts[name])
+                return Drawn("", parts=tuple((view, part) for view, part in parts if part is not None))
             if name in recovered:
-                found.append(Drawn(recovered[name], undo=self.undo[recovered[name]]))
-            elif name in by_name:
-                found.append(Drawn(name, is_value=isinstance(by_name[name], Sample)))
-            else:
-                found.append(None)
-        return found
+                return Drawn(recovered[name], undo=self.undo[recovered[name]])
+            return Drawn(name, is_value=isinstance(by_name[name], Sample)) if name in by_name else None
+
+        return [drawn_at(name) for name in drawn]
 
 
 def lifted(nodes: Sequence[Node], variables: Mapping[str, str]) -> Lifted:
@@ -63,6 +67,8 @@ def lifted(nodes: Sequence[Node], variables: Mapping[str, str]) -> Lifted:
     Args:
         variables: node -> the program's variable for its value.
     """
+    apart = parted(nodes)
+    nodes = apart.nodes
     found = _Forms(nodes)
     new, dropped = dict[str, list[Node]](), set[str]()
     undo, noises = dict[str, tuple[Step, ...]](), dict[str, str]()
@@ -77,9 +83,27 @@ def lifted(nodes: Sequence[Node], variables: Mapping[str, str]) -> Lifted:
         dropped.update(chain[:-1])
         undo[made[-2].name if _is_cast(made) else last] = form.undo
         noises[made[-2].name if _is_cast(made) else last] = noise.name
-    parameters = found.algebra.nodes
     kept = [one for node in nodes if node.name not in dropped for one in new.get(node.name, [node])]
-    return Lifted(_with_needed(kept, parameters), undo, noises)
+    return Lifted(_with_sites(_with_needed(kept, found.algebra.nodes)), undo, noises, apart.parts)
+
+
+def _with_sites(nodes: list[Node]) -> list[Node]:
+    """A site at the value of a draw is the draw's own; what reads one reads the other."""
+    by_name = {node.name: node for node in nodes}
+    sites: dict[str, Site] = {}
+    same: dict[str, str] = {}
+    for node in nodes:
+        drawn = by_name.get(node.params["v"].name) if _is_at_value(node) else None
+        if isinstance(drawn, Sample) and drawn.site is None and drawn.name not in sites and node.site is not None:
+            sites[drawn.name] = replace(node.site, family=drawn.family)
+            same[node.name] = drawn.name
+    kept = [node for node in nodes if node.name not in same]
+    named = [replace(node, site=sites[node.name]) if node.name in sites else node for node in kept]
+    return [node.map_names(lambda name: same.get(name, name)) for node in named]
+
+
+def _is_at_value(node: Node) -> TypeGuard[Sample]:
+    return isinstance(node, Sample) and node.family == "Delta" and isinstance(node.params.get("v"), Ref)
 
 
 def _is_cast(made: Sequence[Node]) -> bool:
@@ -116,6 +140,7 @@ class _Forms:
         self._readers: dict[str, list[str]] = {}
         self._noises: dict[str, frozenset[str]] = {}
         self._own: dict[str, str] = {}
+        self._sites = {node.params["v"].name for node in nodes if _is_at_value(node)}
         for node in nodes:
             self._read(node)
 
@@ -169,10 +194,11 @@ class _Forms:
                 break
             names.append(reader)
         laws = [name for name in names[1:] if not self.forms[name].family.startswith("-")]
-        named = [name for name in laws if name in variables]
+        named = [name for name in laws if name in variables or name in self._sites]
         if named:
             return names[: names.index(named[-1]) + 1]
-        return [noise] if noise in variables and self._is_variable_by_itself(noise) else None
+        is_named = noise in variables or noise in self._sites
+        return [noise] if is_named and self._is_variable_by_itself(noise) else None
 
     def _only_reader(self, name: str) -> str | None:
         readers = self._readers.get(name, [])

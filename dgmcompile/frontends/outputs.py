@@ -2,66 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from torch import Tensor
 
 from dgmcompile.frontends.record import Recorder
-from dgmcompile.ir.graph import Sample, Site
+from dgmcompile.ir.graph import Role, Sample, Site
 
 OUTPUT = "output"
 """What a result is called that the program gives no name."""
 
 
 def add_outputs(recorder: Recorder, result: Any) -> None:
-    """Each tensor among the results is a target: a draw that is returned as such, anything else as its value."""
-    for name, tensor in _named(result, ""):
-        _add(recorder, name, tensor)
+    """Each tensor among the results is a target: called by its key, or as the program's variable for it."""
+    recording = recorder.recording
+    for key, tensor in results_of(result):
+        variable = recording.variables.get(recorder.ref(tensor).name, "")
+        name = _unused(key or variable or OUTPUT, recording.results)
+        recorder.add(deterministic(recorder, name, "target", tensor), name)
+        recording.results.append(name)
 
 
-def named_results(result: Any) -> Iterator[tuple[str, Tensor]]:
-    """What the program returns, by the names of its targets."""
-    return ((name or OUTPUT, tensor) for name, tensor in _named(result, ""))
-
-
-def _named(result: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-    """The tensors by their keys, positions and fields, joined by dots."""
+def results_of(result: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors among what the program returns, and their keys and fields, joined by dots; "" where there is none."""
     if isinstance(result, Tensor):
-        yield name, result
+        yield key, result
     elif isinstance(result, Mapping):
-        for key, value in result.items():
-            yield from _named(value, _joined(name, str(key)))
+        for name, value in result.items():
+            yield from results_of(value, _joined(key, str(name)))
     elif hasattr(result, "_fields"):
-        for key, value in zip(result._fields, result, strict=True):
-            yield from _named(value, _joined(name, key))
+        for name, value in zip(result._fields, result, strict=True):
+            yield from results_of(value, _joined(key, name))
     elif isinstance(result, tuple | list):
         for index, value in enumerate(result):
-            yield from _named(value, _joined(name, str(index)) if name else f"{OUTPUT}_{index}")
+            yield from results_of(value, _joined(key, str(index)) if key else "")
 
 
-def _joined(name: str, key: str) -> str:
-    return f"{name}.{key}" if name else key
+def _joined(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
 
 
-def _add(recorder: Recorder, name: str, tensor: Tensor) -> None:
-    ref = recorder.ref(tensor)
-    node = recorder.node(ref)
-    if isinstance(node, Sample) and node.site is None:
-        recorder.replace(replace(node, site=Site(name or recorder.recording.hints[node.name], "target", node.family)))
-        return
-    shape = tuple(tensor.shape)
-    recorder.add(
-        Sample(
-            name=recorder.fresh_name(),
-            family="Delta",
-            params={"v": ref, "event_dim": max(len(shape) - 1, 0)},
-            event_dim=max(len(shape) - 1, 0),
-            shape=shape,
-            dtype=tensor.dtype,
-            site=Site(name or OUTPUT, "target", "Delta"),
-            location=node.location,
-        ),
-        name or OUTPUT,
+def _unused(name: str, taken: Sequence[str]) -> str:
+    return next(found for i in count() if (found := f"{name}_{i}" if i else name) not in taken)
+
+
+def deterministic(recorder: Recorder, name: str, role: Role, value: Tensor) -> Sample:
+    """A site at the value, which is compared by its distance; the first dim is the batch."""
+    ref, event_dim = recorder.ref(value), max(value.dim() - 1, 0)
+    return Sample(
+        name=recorder.fresh_name(),
+        family="Delta",
+        params={"v": ref, "event_dim": event_dim},
+        event_dim=event_dim,
+        shape=tuple(value.shape),
+        dtype=value.dtype,
+        site=Site(name, role, "Delta"),
+        location=recorder.node(ref).location,
+        options={"divergence": "wasserstein2"},
     )

@@ -37,7 +37,8 @@ class Recording:
     sites that only what reads them keeps; ``observed`` are the nodes that sites observe; ``constrained`` are parameters
     that ``pyro.param`` read, by path; ``asks_dtype`` says that the program itself, no library, asked for a dtype;
     ``draws`` are the nodes of what the program drew by torch itself, in order, and ``strays`` what is wrong with each
-    in a program that has sites of Pyro's; ``variables`` are the program's own names for values; ``is_plain`` says that
+    in a program that has sites of Pyro's; ``variables`` are the program's own names for values,
+    ``results`` those of the targets that it returns, in order; ``is_plain`` says that
     the program has no site of Pyro's.
     """
 
@@ -61,4 +62,5 @@ class Recording:
     draws: list[str] = field(default_factory=list)
     strays: dict[str, Diagnostic] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
+    results: list[str] = field(default_factory=list)
     is_plain: bool = False

@@ -188,7 +188,7 @@ class _Program:
                 for context in (draws.watching(), recorder.recording_modules(), unseen, recorder):
                     watched.enter_context(context)
                 result = self._model(*args, **kwargs)
-            self._finish(recorder, sites, result)
+            self._finish(recorder, sites, draws, result)
         except CompileError:
             raise
         except (Exception, SystemExit) as error:
@@ -203,13 +203,14 @@ class _Program:
         recorder.recording.generators = tuple(name for name in after if after[name] != generators[name])
         return Run(recorder.recording, live(recorder.recording))
 
-    def _finish(self, recorder: Recorder, sites: SiteRecorder, result: Any) -> None:
-        """A program that asks Pyro for nothing is one of plain PyTorch: what it returns are its targets."""
+    def _finish(self, recorder: Recorder, sites: SiteRecorder, draws: DrawRecorder, result: Any) -> None:
+        """A program that asks Pyro for nothing is one of plain PyTorch: its targets are what it marks, or returns."""
         if sites.met:
             recorder.recording.poison.update(recorder.recording.strays)
         else:
             recorder.recording.is_plain = True
-            add_outputs(recorder, result)
+            if not draws.marks_targets:
+                add_outputs(recorder, result)
 
     def _fixed(self) -> dict[Path, Any]:
         return {p: v for p, v in self._arguments.literals.items() if isinstance(v, bool | int | float | str | None)}
@@ -249,6 +250,7 @@ class _Program:
                 {p: replace(c, value=names.get(c.value or "")) for p, c in recording.constrained.items()},
                 _data(recording, inputs),
                 None if draws is None else tuple(one and one.renamed(names.__getitem__) for one in draws),
+                tuple(recording.results),
             ),
         )
 

@@ -41,18 +41,21 @@ class Drawn:
     """What a draw of a plain program is in the graph.
 
     ``node``: the noise that it is, or the sample; of the latter ``is_value`` says that the draw is the sample's value,
-    else it follows from its noise by ``undo``, functions of what the one before gave and of further arguments.
+    else it follows from its noise by ``undo``, functions of what the one before gave and of further arguments. A draw
+    that the program takes apart is no node, but has ``parts``, each with the place where it lies in the whole.
     """
 
     node: str
     is_value: bool = False
     undo: tuple[tuple[Callable[..., Tensor], tuple[Any, ...]], ...] = ()
+    parts: tuple[tuple[Callable[[Tensor], Tensor], Drawn], ...] = ()
 
     def renamed(self, new_name: Callable[[str], str]) -> Drawn:
         from dgmcompile.ir.graph import map_names
 
         undo = tuple((function, map_names(args, new_name)) for function, args in self.undo)
-        return Drawn(new_name(self.node), self.is_value, undo)
+        parts = tuple((place, part.renamed(new_name)) for place, part in self.parts)
+        return Drawn(self.node and new_name(self.node), self.is_value, undo, parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Binding:
 
     ``constrained``: parameter path -> its constraint, where ``pyro.param`` read it; ``data``: site -> path (as in
     `Input`) of the argument that the program observes there; ``draws`` are those of a plain program, in order, None
-    where nothing reads one; None of a program of Pyro's.
+    where nothing reads one; None of a program of Pyro's. ``results`` are the targets that it returns, in order.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -69,3 +72,4 @@ class Binding:
     constrained: Mapping[str, Constrained] = field(default_factory=dict[str, Constrained])
     data: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict[str, tuple[str | int, ...]])
     draws: tuple[Drawn | None, ...] | None = None
+    results: tuple[str, ...] = ()
