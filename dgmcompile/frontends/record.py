@@ -49,6 +49,7 @@ from dgmcompile.frontends.source import (
     variable_of,
 )
 from dgmcompile.frontends.targets import (
+    DROPOUTS,
     DTYPE_READS,
     INDEXED,
     METADATA,
@@ -680,7 +681,11 @@ class Recorder(TorchFunctionMode):
         """What makes a node unfit to be kept."""
         location, literals = location_of(frame), leaves(arguments)
         refused = None
-        if before.drew() or any(isinstance(leaf, torch.Generator) for leaf in literals):
+        drew = before.drew() or any(isinstance(leaf, torch.Generator) for leaf in literals)
+        if drew and short_name(name) in DROPOUTS:
+            self.recording.strays[ref.name] = refusals.stray_random(name, location)
+            self.recording.warnings_if_plain.append(refusals.random_call(name, location))
+        elif drew:
             refused = refusals.stray_random(name, location)
         elif name in refusals.GRADIENT:
             refused = refusals.gradient_call(name, location)

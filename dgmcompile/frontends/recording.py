@@ -61,6 +61,7 @@ class Recording:
     asks_dtype: bool = False
     draws: list[str] = field(default_factory=list)
     strays: dict[str, Diagnostic] = field(default_factory=dict)
+    warnings_if_plain: list[Diagnostic] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
     results: list[str] = field(default_factory=list)
     is_plain: bool = False

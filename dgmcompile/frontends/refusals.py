@@ -349,6 +349,17 @@ def random_module(path: str, module: nn.Module, location: Location | None) -> Di
     )
 
 
+def random_call(name: str, location: Location | None) -> Diagnostic:
+    """A function that draws random numbers by itself, as dropout in training mode does."""
+    return Diagnostic(
+        severity="warning",
+        code="random-call",
+        message=f"{name} draws random numbers by itself, at every call anew",
+        location=location,
+        help="call it with training=False, or know that its noise is not shared between teacher and student",
+    )
+
+
 def frozen_buffer(path: str, word: str, location: Location | None) -> Diagnostic:
     """A buffer's value became a Python value."""
     return Diagnostic(

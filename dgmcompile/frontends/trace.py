@@ -209,6 +209,7 @@ class _Program:
             recorder.recording.poison.update(recorder.recording.strays)
         else:
             recorder.recording.is_plain = True
+            recorder.recording.warnings += recorder.recording.warnings_if_plain
             if not draws.marks_targets:
                 add_outputs(recorder, result)
 
