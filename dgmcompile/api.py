@@ -93,12 +93,17 @@ def trace(
     model_kwargs: Mapping[str, Any] | None = None,
     targets: Any = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> DGM:
-    """The graph of a Pyro program, recorded on example arguments; see `dgmcompile.frontends.trace.trace`.
+    """The graph of a program, recorded on example arguments; see `dgmcompile.frontends.trace.trace`.
 
-    ``options``: site -> choices for it (`dgmcompile.passes.with_options`), which go before the model's own.
+    A program is Pyro's, or plain PyTorch: a function, a module, a `torch.fx.GraphModule`, an exported program.
+
+    ``options``: site -> choices for it (`dgmcompile.passes.with_options`), which go before the model's own. ``names``:
+    other names for the variables of plain PyTorch, or for what submodules return.
     """
-    graph = passes.with_options(recording.trace(model, model_args, model_kwargs, targets), options or {})
+    traced = recording.trace(model, model_args, model_kwargs, targets, names=names)
+    graph = passes.with_options(traced, options or {})
     return DGM(graph, **{key: getattr(graph, key) for key in Graph._FIELDS})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
@@ -22,11 +22,18 @@ from dgmcompile.ir.graph import Law, Node, Noise, Sample, Site
 
 
 class DrawRecorder:
-    """Records each draw as a `Noise` or a `Sample`, which have no site yet, in the order in which they are drawn."""
+    """Records each draw as a `Noise` or a `Sample`, which have no site yet, in the order in which they are drawn.
 
-    def __init__(self, recorder: Recorder, calls: ConstructorCalls) -> None:
+    Args:
+        names: path of a submodule -> what the variable is called that it returns.
+    """
+
+    def __init__(self, recorder: Recorder, calls: ConstructorCalls, names: Mapping[str, str]) -> None:
         self._recorder = recorder
         self._calls = calls
+        self._names = names
+        self.named: set[str] = set()
+        """The submodules among ``names`` that were called."""
         self._drawing = False
         self.marks_targets = False
         """Does the program say which its targets are?"""
@@ -35,6 +42,7 @@ class DrawRecorder:
     def watching(self) -> Iterator[None]:
         """Random functions, ``sample`` and ``rsample`` of distributions, and marks are seen while inside."""
         self._recorder.on_random = self._random_call
+        self._recorder.on_module = self._module_called if self._names else None
         methods = {"__init__": self._calls.initialise, "sample": self._sample, "rsample": self._sample}
         with methods_of_distributions(methods), marked_by(self._mark_site, self._mark_target):
             yield
@@ -84,6 +92,13 @@ class DrawRecorder:
         recorder.recording.origin[node.name] = f"site {variable or drawn_by!r}"
         recorder.recording.strays[node.name] = refusals.stray_random(drawn_by, location)
         return node
+
+    def _module_called(self, path: str, result: Any) -> Any:
+        """What a submodule returned is a site, if it is among the names."""
+        if path not in self._names or not isinstance(result, Tensor):
+            return result
+        self.named.add(path)
+        return self._mark_site(self._names[path], result)
 
     # -- marks ------------------------------------------------------------------------------------------------
 

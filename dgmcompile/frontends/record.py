@@ -131,6 +131,8 @@ class Recorder(TorchFunctionMode):
         self._count = 0
         self.on_random: RandomCall | None = None
         """Is given the calls of torch's random functions instead of having them recorded as calls."""
+        self.on_module: Callable[[str, Any], Any] | None = None
+        """Is given the path of each submodule that was called, and what it returned, which it may replace."""
 
     def random_values(self) -> KeptValues:
         """The tensors that depend on random variables, by identity; they are not kept alive."""
@@ -166,7 +168,10 @@ class Recorder(TorchFunctionMode):
         module_call, apply = nn.Module.__call__, torch.autograd.Function.__dict__["apply"]
 
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            return self._module_call(module_call, module, args, kwargs)
+            result = self._module_call(module_call, module, args, kwargs)
+            if self._paused or self.on_module is None or self.paths.is_root(module):
+                return result
+            return self.on_module(self.paths.of_module(module), result)
 
         def applied(cls: Any, *args: Any, **kwargs: Any) -> Any:
             return self._function_call(cls, apply.__get__(None, cls), args, kwargs)

@@ -30,7 +30,7 @@ from dgmcompile.frontends.sizes import SizeFinder, size_name
 from dgmcompile.frontends.source import forget_changed_files, is_library
 from dgmcompile.frontends.state import UserState, foreign_states, preserved, seed_everything
 from dgmcompile.frontends.submodules import collapse
-from dgmcompile.frontends.variables import with_latents
+from dgmcompile.frontends.variables import with_latents, with_names
 from dgmcompile.ir.binding import Binding, Drawn, Submodule
 from dgmcompile.ir.graph import (
     Call,
@@ -59,6 +59,7 @@ def trace(
     targets: Any = None,
     name: str | None = None,
     eval_mode: bool = False,
+    names: Mapping[str, str] | None = None,
 ) -> Graph:
     """The graph of a program; its parameters and modules are bound, nothing of the user's is changed.
 
@@ -71,6 +72,8 @@ def trace(
             stochastic children. Of plain PyTorch: what is returned.
         name: of the program; by default the callable's.
         eval_mode: record it with its modules in eval mode, as a teacher is.
+        names: of a program of plain PyTorch, the name that a variable has by itself, or the path of a submodule, whose
+            output is then a variable -> the name that it shall have.
     Errors:
         `CompileError` with every problem that was found.
     """
@@ -78,7 +81,7 @@ def trace(
     arguments = Arguments(model, model_args, model_kwargs or {})
     forget_changed_files()
     with preserved() as state:
-        program = _Program(model, arguments, state, eval_mode)
+        program = _Program(model, arguments, state, eval_mode, names or {})
         graph = program.graph(targets)
     return graph.evolve(name=name or name_of(model))
 
@@ -86,7 +89,16 @@ def trace(
 class _Program:
     """The user's program under recording."""
 
-    def __init__(self, model: Callable[..., Any], arguments: Arguments, state: UserState, eval_mode: bool) -> None:
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        arguments: Arguments,
+        state: UserState,
+        eval_mode: bool,
+        names: Mapping[str, str],
+    ) -> None:
+        self._names = names
+        self._called: set[str] = set()
         self._model = model
         self._arguments = arguments
         self._state = state
@@ -117,6 +129,8 @@ class _Program:
         sized = SizeFinder(base, self._arguments.size_classes(), lambda sizes: self._record(sizes, seed=1)).found()
         recovered = lifted(sized.nodes, base.recording.variables) if base.recording.is_plain else None
         nodes = with_latents(recovered.nodes, base.recording) if recovered else sized.nodes
+        names = {name: new for name, new in self._names.items() if name not in self._called}
+        nodes = with_names(nodes, names)
         guards = [Guard(path, None, value, "it is a plain Python value") for path, value in self._fixed().items()]
         guards += self._lengths(base)
         draws = recovered.draws(base.recording.draws) if recovered else None
@@ -180,7 +194,7 @@ class _Program:
         seed_everything(seed)
         generators = foreign_states()
         try:
-            sites, draws = SiteRecorder(recorder, calls), DrawRecorder(recorder, calls)
+            sites, draws = SiteRecorder(recorder, calls), DrawRecorder(recorder, calls, self._names)
             unseen = recorder.unseen_calls() if first else nullcontext()
             with contextlib.ExitStack() as watched:
                 for context in (ending_samplers(), calls.watched(), sites, hidden_draws(sites.hidden)):
@@ -209,6 +223,7 @@ class _Program:
             recorder.recording.poison.update(recorder.recording.strays)
         else:
             recorder.recording.is_plain = True
+            self._called |= draws.named
             recorder.recording.warnings += recorder.recording.warnings_if_plain
             if not draws.marks_targets:
                 add_outputs(recorder, result)
@@ -251,7 +266,7 @@ class _Program:
                 {p: replace(c, value=names.get(c.value or "")) for p, c in recording.constrained.items()},
                 _data(recording, inputs),
                 None if draws is None else tuple(one and one.renamed(names.__getitem__) for one in draws),
-                tuple(recording.results),
+                tuple(self._names.get(name, name) for name in recording.results),
             ),
         )
 

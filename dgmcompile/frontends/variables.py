@@ -33,6 +33,33 @@ def _with_site(node: Node, name: str | None) -> Node:
     return replace(node, site=Site(name, "latent", node.family))
 
 
+def with_names(nodes: Sequence[Node], names: Mapping[str, str]) -> list[Node]:
+    """The sites with other names.
+
+    Errors:
+        `CompileError` ``unknown-site`` for a name that no site has.
+    """
+    known = {node.site.name for node in nodes if node.site is not None}
+    if unknown := names.keys() - known:
+        raise CompileError(_unknown(sorted(unknown), sorted(known)))
+    return [_renamed(node, names) for node in nodes]
+
+
+def _renamed(node: Node, names: Mapping[str, str]) -> Node:
+    if node.site is None or node.site.name not in names:
+        return node
+    return replace(node, site=replace(node.site, name=names[node.site.name]))
+
+
+def _unknown(unknown: list[str], known: list[str]) -> Diagnostic:
+    return Diagnostic(
+        code="unknown-site",
+        message=f"no variable and no submodule is called {', '.join(map(repr, unknown))}",
+        notes=(f"the variables are {', '.join(map(repr, known))}",),
+        help="name variables of the program as they are called there, or submodules by their paths",
+    )
+
+
 def _names(latents: Sequence[Sample], recording: Recording, taken: set[str]) -> dict[str, str]:
     variables = {node.name: _variable(node, recording) for node in latents}
     shared = _repeated(variables, taken)

@@ -343,3 +343,24 @@ def test_an_exported_program_is_a_model():
     assert families(graph) == DRAWN
     report = dgm.check(exported, (values(4, 2),))
     assert report.ok and report.sizes == {"x.shape[0]": 7}, str(report)
+
+
+def test_names_may_be_given_to_variables_and_to_submodules():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    graph = dgm.trace(model, (values(5, 3),), names={"1": "features", "output": "score"})
+    assert (graph.latents, graph.targets) == (("features",), ("score",))
+    assert dgm.check(model, (values(5, 3),)).ok
+    with pytest.raises(dgm.CompileError, match=r"unknown-site.*'tanh'"):
+        dgm.trace(model, (values(5, 3),), names={"tanh": "features"})
+
+
+def test_dropout_is_a_call_that_draws_by_itself():
+    net = nn.Linear(3, 2)
+
+    def model(x: Tensor) -> Tensor:
+        return net(F.dropout(x, 0.5))
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert [warning.code for warning in graph.warnings if warning.code == "random-call"]
+    compiled = dgm.compile(graph)
+    assert not torch.equal(compiled(values(5, 3))["output"], compiled(values(5, 3))["output"])
