@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         semi_auxiliary,
         site,
         target,
+        to_fx,
         to_pyro,
         trace,
     )
@@ -58,6 +59,7 @@ __all__ = [
     "semi_auxiliary",
     "site",
     "target",
+    "to_fx",
     "to_pyro",
     "trace",
 ]

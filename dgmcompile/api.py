@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 import pyro
 import torch
 from pyro import poutine
-from torch import nn
+from torch import fx, nn
 
 from dgmcompile import passes, pipeline
 from dgmcompile.codegen.module import is_pair
@@ -55,6 +55,7 @@ __all__ = [
     "semi_auxiliary",
     "site",
     "target",
+    "to_fx",
     "to_pyro",
     "trace",
 ]
@@ -144,6 +145,28 @@ def to_pyro(graph: DGM) -> Callable[..., Any]:
     if isinstance(graph, Pair) or is_pair(graph):
         raise CompileError(_no_pyro_program(graph))
     return pyro_program(graph, graph.original)
+
+
+def to_fx(graph: DGM) -> fx.GraphModule:
+    """The model's calls as a `torch.fx.GraphModule`, for fx passes, drawers, `torch.export` and quantisation.
+
+    ``module(*args, noise=noise)`` returns what the compiled model returns, from the noise that its ``sample_noise``
+    draws. Parameters, buffers and submodules are the user's own; what the graph takes as fixed is asserted.
+
+    Errors:
+        `CompileError` ``no-fx-module`` for a teacher-student pair; ``no-emitted-draw``.
+    """
+    if isinstance(graph, Pair) or is_pair(graph):
+        raise CompileError(_no_fx_module(graph))
+    return pipeline.as_fx(graph)
+
+
+def _no_fx_module(graph: Graph) -> Diagnostic:
+    return Diagnostic(
+        code="no-fx-module",
+        message=f"{graph.name!r} is a teacher-student pair, and no program",
+        help="make an fx module of each by itself: dgm.to_fx(dgm.trace(student, args))",
+    )
 
 
 def _no_pyro_program(graph: Graph) -> Diagnostic:

@@ -12,9 +12,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from dgmcompile.codegen import compile_graph, source_of
+from dgmcompile.codegen.fx import fx_module
 from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.distill.losses import LossOptions, with_losses
 from dgmcompile.distill.pair import Match, Method, Pair, pair_graphs
@@ -54,6 +55,11 @@ def compiled(
 def emitted(graph: Graph, options: LossOptions | None = None) -> str:
     """The text of one Python file that imports torch and nothing else; of a pair, its loss."""
     return source_of(_runnable(graph, options))
+
+
+def as_fx(graph: Graph) -> fx.GraphModule:
+    """The module's calls as fx nodes."""
+    return fx_module(lower(graph))
 
 
 def _runnable(graph: Graph, options: LossOptions | None) -> Graph:

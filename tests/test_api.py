@@ -75,6 +75,7 @@ def test_public_names():
         "semi_auxiliary",
         "site",
         "target",
+        "to_fx",
         "to_pyro",
         "trace",
     }
@@ -86,7 +87,7 @@ def test_public_names():
 
 def test_signature_of_trace_is_pyros():
     given = inspect.signature(dgm.trace).parameters
-    assert list(given) == ["model", "model_args", "model_kwargs", "targets", "options"]
+    assert list(given) == ["model", "model_args", "model_kwargs", "targets", "options", "names"]
     assert (given["model_args"].default, given["model_kwargs"].default, given["targets"].default) == ((), None, None)
     assert list(inspect.signature(dgm.pair).parameters)[:4] == ["teacher", "student", "match", "method"]
 

@@ -99,6 +99,8 @@ class _Program:
     ) -> None:
         self._names = names
         self._called: set[str] = set()
+        self._is_pyros = False
+        """Has it a site of Pyro's? Then what it draws otherwise is no variable."""
         self._model = model
         self._arguments = arguments
         self._state = state
@@ -199,7 +201,8 @@ class _Program:
             with contextlib.ExitStack() as watched:
                 for context in (ending_samplers(), calls.watched(), sites, hidden_draws(sites.hidden)):
                     watched.enter_context(context)
-                for context in (draws.watching(), recorder.recording_modules(), unseen, recorder):
+                drawing = nullcontext() if self._is_pyros else draws.watching()
+                for context in (drawing, recorder.recording_modules(), unseen, recorder):
                     watched.enter_context(context)
                 result = self._model(*args, **kwargs)
             self._finish(recorder, sites, draws, result)
@@ -220,6 +223,7 @@ class _Program:
     def _finish(self, recorder: Recorder, sites: SiteRecorder, draws: DrawRecorder, result: Any) -> None:
         """A program that asks Pyro for nothing is one of plain PyTorch: its targets are what it marks, or returns."""
         if sites.met:
+            self._is_pyros = True
             recorder.recording.poison.update(recorder.recording.strays)
         else:
             recorder.recording.is_plain = True

@@ -200,10 +200,17 @@ class Folded(ComposedLaw):
 
 class SkewedUniform(ComposedLaw):
     shapes: ClassVar = {"skew": (2,)}
+    ends: ClassVar = (-math.pi, math.pi)
 
     def law(self) -> Any:
-        base = dist.Uniform(-1.0, 2.0).expand((2,)).to_event(1)
+        base = dist.Uniform(*self.ends).expand((2,)).to_event(1)
         return dist.SineSkewed(base, 0.5 * self.skew.tanh())
+
+
+class SkewedArc(SkewedUniform):
+    """Its middle is not at 0."""
+
+    ends: ClassVar = (-1.0, 2.0)
 
 
 class SkewedVonMises(ComposedLaw):
@@ -344,6 +351,7 @@ LAWS: tuple[type[ComposedLaw], ...] = (
     MixtureOfInflated,
     Folded,
     SkewedUniform,
+    SkewedArc,
     SkewedVonMises,
     SkewedTorus,
     KalmanLaw,
