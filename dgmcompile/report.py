@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
-from dgmcompile.distill.divergences import DEFAULT
 from dgmcompile.distill.losses import LATENT_WEIGHTS, LossOptions
 from dgmcompile.distill.pair import STUDENT, Pair
 from dgmcompile.ir.graph import Arg, Call, Decision, Graph, Guard, Law, Node, Ref, Sample
@@ -200,14 +199,13 @@ def _terms(pair: Pair, loss: Graph, options: LossOptions) -> Iterator[TermRow]:
         kind = "surrogate" if site.role == "target" else "latent"
         if f"{kind}.{site.name}" not in loss.outputs or not p.site or not q.site:
             continue
-        given = options.divergence
         yield TermRow(
             term=kind,
             site=site.name,
             student_site=q.site.name.removeprefix(STUDENT),
             family=p.family,
             student_family=q.family,
-            divergence=given if isinstance(given, str) else given.get(site.name, DEFAULT),
+            divergence=options.divergence_of(site),
             weight=options.weight(site, LATENT_WEIGHTS[pair.method]),
             line=str(p.location or ""),
         )

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -15,7 +16,7 @@ from dgmcompile.frontends import refusals
 from dgmcompile.frontends.distributions import ConstructorCalls, event_dim_of, methods_of_distributions
 from dgmcompile.frontends.marks import marked_by
 from dgmcompile.frontends.outputs import deterministic
-from dgmcompile.frontends.random_calls import NOISE, RANDOM_CALLS
+from dgmcompile.frontends.random_calls import COMPOSED_CALLS, NOISE, RANDOM_CALLS, RandomLaw
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.source import in_torch_or_pyro, is_library, location_of, user_frame, variable_of
 from dgmcompile.ir.graph import Law, Node, Noise, Sample, Site
@@ -48,18 +49,31 @@ class DrawRecorder:
             yield
 
     def _random_call(self, func: Callable[..., Any], target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with self._recorder:
-            drawn = RANDOM_CALLS[target](*args, **kwargs)
-        if drawn is None:
-            return self._recorder.record_call(func, target, args, kwargs)
-        params = self._recorder.arg(dict(drawn.params))
+        if (composed := COMPOSED_CALLS.get(target)) is not None:
+            self._recorder.in_composed = True
+            try:
+                with self._recorder:
+                    return composed(partial(self._part, target), *args, **kwargs)
+            finally:
+                self._recorder.in_composed = False
+        drawn = RANDOM_CALLS[target](*args, **kwargs)
         in_place = target.endswith("_")
         if in_place:
             self._recorder.remember(args[0])
+        law = self._law(drawn)
         value = func(*args, **kwargs)
-        law = Law(family=drawn.family, params=params, event_dim=drawn.event_dim, shape=tuple(value.shape))
-        self._add(law, value, target, in_place)
+        self._add(replace(law, shape=tuple(value.shape)), value, target, in_place)
         return value
+
+    def _part(self, target: str, drawn: RandomLaw, draw: Callable[[], Tensor]) -> Tensor:
+        """A draw that a function makes something of."""
+        with self._recorder.paused():
+            value = draw()
+        self._add(replace(self._law(drawn), shape=tuple(value.shape)), value, target)
+        return value
+
+    def _law(self, drawn: RandomLaw) -> Law:
+        return Law(family=drawn.family, params=self._recorder.arg(dict(drawn.params)), event_dim=drawn.event_dim)
 
     def _sample(
         self, original: Callable[..., Tensor], distribution: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -85,7 +99,8 @@ class DrawRecorder:
         recorder, location, variable = self._recorder, location_of(user_frame()), variable_of(user_frame())
         node = _node(law, value, recorder.fresh_name())
         ref = recorder.add(node, variable, None if in_place else value)
-        recorder.name_variable(ref)
+        if variable:
+            recorder.recording.variables[node.name] = variable
         if in_place:
             recorder.written(value, ref)
         recorder.recording.draws.append(node.name)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Number = Tensor | float
@@ -76,26 +77,11 @@ def _binomial(count: Tensor, prob: Tensor, *_: Any, **__: Any) -> RandomLaw:
     return RandomLaw("Binomial", {"total_count": count, "probs": prob})
 
 
-def _multinomial(input: Tensor, num_samples: int, replacement: bool = False, **__: Any) -> RandomLaw | None:
-    if num_samples > 1 and not replacement:
-        return None
-    return RandomLaw("Categorical", {"probs": input.unsqueeze(-2)})
-
-
-def _gumbel_softmax(
-    logits: Tensor, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
-) -> RandomLaw | None:
-    if dim not in (-1, logits.dim() - 1):
-        return None
-    family = "RelaxedOneHotCategoricalStraightThrough" if hard else "RelaxedOneHotCategorical"
-    return RandomLaw(family, {"temperature": tau, "logits": logits}, event_dim=1)
-
-
 def _are(*values: Number, numbers: tuple[float, ...]) -> bool:
     return not any(isinstance(value, Tensor) for value in values) and values == numbers
 
 
-RANDOM_CALLS: Mapping[str, Callable[..., RandomLaw | None]] = {
+RANDOM_CALLS: Mapping[str, Callable[..., RandomLaw]] = {
     "torch.randn": _randn,
     "torch.randn_like": _randn,
     "torch.rand": _rand,
@@ -105,9 +91,6 @@ RANDOM_CALLS: Mapping[str, Callable[..., RandomLaw | None]] = {
     "torch.Tensor.bernoulli": _bernoulli,
     "torch.poisson": _poisson,
     "torch.binomial": _binomial,
-    "torch.multinomial": _multinomial,
-    "torch.Tensor.multinomial": _multinomial,
-    "torch.nn.functional.gumbel_softmax": _gumbel_softmax,
     "torch.Tensor.normal_": _normal_,
     "torch.Tensor.uniform_": _uniform_,
     "torch.Tensor.exponential_": _exponential_,
@@ -115,4 +98,55 @@ RANDOM_CALLS: Mapping[str, Callable[..., RandomLaw | None]] = {
     "torch.Tensor.log_normal_": _log_normal_,
     "torch.Tensor.bernoulli_": _bernoulli_,
 }
-"""By the function's public name; each takes the call's own arguments. None where no law is known for these."""
+"""By the function's public name; each takes the call's own arguments."""
+
+
+# functions that draw from a law and compute something of it
+
+Draw = Callable[[RandomLaw, Callable[[], Tensor]], Tensor]
+"""(law, what draws from it) -> the draw."""
+
+
+def _multinomial(draw: Draw, input: Tensor, num_samples: int, replacement: bool = False, **_: Any) -> Tensor:
+    """Without replacement it is a race: the labels whose exponential clocks ring first."""
+    if num_samples == 1 or replacement:
+        law = RandomLaw("Categorical", {"probs": input.unsqueeze(-2)})
+        return draw(law, lambda: torch.multinomial(input, num_samples, True))
+    clocks = draw(STANDARD_EXPONENTIAL, lambda: torch.empty_like(input, dtype=torch.float64).exponential_())
+    return (input / clocks).topk(num_samples, -1).indices
+
+
+def _gumbel_softmax(
+    draw: Draw, logits: Tensor, tau: float = 1.0, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    family = "RelaxedOneHotCategoricalStraightThrough" if hard else "RelaxedOneHotCategorical"
+    last = logits if dim in (-1, logits.dim() - 1) else logits.movedim(dim, -1)
+    law = RandomLaw(family, {"temperature": tau, "logits": last}, event_dim=1)
+    value = draw(law, lambda: torch.nn.functional.gumbel_softmax(last, tau, hard))
+    return value if last is logits else value.movedim(-1, dim)
+
+
+def _geometric_(draw: Draw, self: Tensor, p: float, **_: Any) -> Tensor:
+    """Trials up to the first success, where the family counts the failures before it."""
+    failures = draw(RandomLaw("Geometric", {"probs": p}), lambda: torch.empty_like(self).geometric_(p) - 1)
+    return self.copy_(failures + 1)
+
+
+def _randint(draw: Draw, *args: Any, **kwargs: Any) -> Tensor:
+    """``randint(high, size)`` or ``randint(low, high, size)``: the whole part of so many times a uniform."""
+    ends = [arg for arg in args if isinstance(arg, int)]
+    low, high = kwargs.get("low", ends[0] if len(ends) > 1 else 0), kwargs.get("high", ends[-1] if ends else 1)
+    like = {**kwargs, "dtype": None}
+    uniform = draw(STANDARD_UNIFORM, lambda: torch.rand_like(torch.randint(*args, **like), dtype=torch.float64))
+    whole = (uniform * (high - low)).floor().to(kwargs.get("dtype") or torch.int64)
+    return whole + low if low else whole
+
+
+COMPOSED_CALLS: Mapping[str, Callable[..., Tensor]] = {
+    "torch.multinomial": _multinomial,
+    "torch.Tensor.multinomial": _multinomial,
+    "torch.nn.functional.gumbel_softmax": _gumbel_softmax,
+    "torch.Tensor.geometric_": _geometric_,
+    "torch.randint": _randint,
+}
+"""By the function's public name; each takes the means to draw, then the call's own arguments."""

@@ -34,7 +34,7 @@ from dgmcompile.frontends.calls import (
     type_of,
 )
 from dgmcompile.frontends.modules import ModulePaths, is_hooked, is_standard
-from dgmcompile.frontends.random_calls import RANDOM_CALLS
+from dgmcompile.frontends.random_calls import COMPOSED_CALLS, RANDOM_CALLS
 from dgmcompile.frontends.reads import is_harmless, use_of
 from dgmcompile.frontends.recording import ModuleSpan, Recording
 from dgmcompile.frontends.source import (
@@ -116,6 +116,8 @@ class Recorder(TorchFunctionMode):
         self.values = Values()
         self.paths = paths
         self.in_constructor = 0
+        self.in_composed = False
+        """Are calls made that stand for one of the program's?"""
         self._device = device
         self._before_write = before_write
         self._kept = kept or {}
@@ -223,7 +225,7 @@ class Recorder(TorchFunctionMode):
 
     def name_variable(self, ref: Ref) -> None:
         """The value was just made: remember which variable of the program receives it."""
-        if self.on_random is not None and (variable := variable_of(user_frame())):
+        if self.on_random is not None and not self.in_composed and (variable := variable_of(user_frame())):
             self.recording.variables.setdefault(ref.name, variable)
 
     def name_value(self, tensor: Tensor, hint: str) -> None:
@@ -374,8 +376,8 @@ class Recorder(TorchFunctionMode):
         else:
             result = None
         with self._inside():
-            if self.on_random is not None and target is not None and target in RANDOM_CALLS:
-                return self.on_random(func, target, args, kwargs)
+            if self.on_random is not None and (target in RANDOM_CALLS or target in COMPOSED_CALLS):
+                return self.on_random(func, target or "", args, kwargs)
             return self.record_call(func, target, args, kwargs, result)
 
     @contextmanager

@@ -15,7 +15,7 @@ from dgmcompile.codegen import compile_graph
 from dgmcompile.frontends.distributions import ConstructorCalls, methods_of_distributions
 from dgmcompile.frontends.marks import marked_by
 from dgmcompile.frontends.outputs import results_of
-from dgmcompile.frontends.random_calls import NOISE, RANDOM_CALLS
+from dgmcompile.frontends.random_calls import COMPOSED_CALLS, NOISE, RANDOM_CALLS, RandomLaw
 from dgmcompile.frontends.state import seed_everything
 from dgmcompile.frontends.targets import is_in_place, target_name
 from dgmcompile.ir.binding import Drawn
@@ -85,16 +85,22 @@ class _Replaced(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         target = "" if self._inside else target_name(func) or ""
-        law = RANDOM_CALLS[target](*args, **kwargs) if target in RANDOM_CALLS else None
+        if target in COMPOSED_CALLS:
+            return COMPOSED_CALLS[target](self._part, *args, **kwargs)
         value = func(*args, **kwargs)
-        if law is None:
+        if target not in RANDOM_CALLS:
             return value
-        found = Law(family=law.family, params=dict(law.params))
-        given = self._next(value, None if law.family in NOISE else found)
+        given = self._drawn(RANDOM_CALLS[target](*args, **kwargs), value)
         if is_in_place(target):
             with torch.no_grad():
                 return value.copy_(given)
         return given
+
+    def _part(self, law: RandomLaw, draw: Callable[[], Tensor]) -> Tensor:
+        return self._drawn(law, draw())
+
+    def _drawn(self, law: RandomLaw, value: Tensor) -> Tensor:
+        return self._next(value, None if law.family in NOISE else Law(family=law.family, params=dict(law.params)))
 
     def _next(self, value: Tensor, law: Law | None) -> Tensor:
         """The next draw's, in the shape and the type in which the program draws."""

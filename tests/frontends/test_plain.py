@@ -160,6 +160,15 @@ LIBRARY: dict[str, tuple[Callable[[], Tensor], str]] = {
     "cauchy_": (lambda: torch.empty(3).cauchy_(1.0, 2.0), "Cauchy"),
     "log_normal_": (lambda: torch.empty(3).log_normal_(0.5, 0.2), "LogNormal"),
     "gumbel_softmax": (lambda: F.gumbel_softmax(MEAN.expand(4, 3), 0.5), "RelaxedOneHotCategorical"),
+    "gumbel_softmax, hard": (
+        lambda: F.gumbel_softmax(MEAN.expand(4, 3), 0.5, hard=True),
+        "RelaxedOneHotCategoricalStraightThrough",
+    ),
+    "gumbel_softmax of a dim": (
+        lambda: F.gumbel_softmax(MEAN[:, None].expand(3, 4), 0.5, dim=0),
+        "RelaxedOneHotCategorical",
+    ),
+    "geometric_": (lambda: torch.empty(3).geometric_(0.3), "Geometric"),
     "distribution": (lambda: td.Gamma(SCALE, SCALE).rsample(), "Gamma"),
     "distribution of a shape": (lambda: td.Beta(SCALE, 2.0).sample((4,)), "Beta"),
     "independent": (lambda: td.Independent(td.Normal(MEAN, SCALE), 1).rsample(), "Normal"),
@@ -187,6 +196,24 @@ def test_what_torch_draws_is_a_random_variable(name: str):
     assert (sample.family, sample.site and sample.site.name) == (family, "z")
     report = dgm.check(model, ())
     assert report.ok, str(report)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: torch.multinomial(PROBS.expand(4, 3), 2),
+        lambda: torch.randint(10, (4,)),
+        lambda: torch.randint(3, 7, (4, 2), dtype=torch.int32),
+    ],
+)
+def test_draws_without_a_law_of_their_own_are_made_of_noise(draw: Callable[[], Tensor]):
+    def model() -> Tensor:
+        z = draw()
+        return torch.sin(z.float())
+
+    graph = dgm.trace(model, ())
+    assert not graph.latents and len([node for node in graph if isinstance(node, Noise)]) == 1
+    assert dgm.check(model, ()).ok
 
 
 def test_a_distribution_that_was_made_before_is_read():
