@@ -61,7 +61,8 @@ class _Writer:
         self.graph, self.root = fx.Graph(), nn.Module()
         self.values: dict[str, Any] = {}
         self._nodes = graph
-        self._names = Namespace([NOISE])
+        held = [*graph.binding.tensors, *graph.binding.modules]
+        self._names = Namespace([NOISE, *(_path(path).partition(".")[0] for path in held)])
         self._with_default = False
         self._arguments = {argument.name.lstrip("*"): self._argument(argument) for argument in graph.arguments}
         self._noise = self.graph.placeholder(NOISE, default_value=None) if graph.noises else None
@@ -84,7 +85,7 @@ class _Writer:
             case Input():
                 self.values[node.name] = self._part(node.path)
             case Parameter():
-                self.values[node.name] = self._held(node.path, self._nodes.binding.tensors[node.path])
+                self.values[node.name] = self._held(_path(node.path), self._nodes.binding.tensors[node.path])
             case Constant():
                 tensor = torch.tensor(node.value, dtype=node.dtype)
                 self.values[node.name] = self._held(self._names.new("constant"), tensor)
@@ -188,7 +189,7 @@ class _Writer:
                 raise InternalError(f"{call.target!r} is no call", self._nodes)
 
     def _submodule(self, path: str, args: Any, kwargs: Any) -> fx.Node:
-        module = self._nodes.binding.modules[path].module
+        module, path = self._nodes.binding.modules[path].module, _path(path)
         try:
             held = self.root.get_submodule(path)
         except AttributeError:
@@ -226,3 +227,8 @@ class _Writer:
             ]
             self._device = self.graph.call_function(getattr, (tensors[0], "device")) if tensors else torch.device("cpu")
         return self._device
+
+
+def _path(path: str) -> str:
+    """Where the module holds what the program holds at ``path``: not where fx has something of its own."""
+    return f"program_{path}" if hasattr(fx.GraphModule, path.partition(".")[0]) else path

@@ -10,13 +10,14 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dgmcompile.frontends import refusals
 from dgmcompile.frontends.distributions import ConstructorCalls, event_dim_of, methods_of_distributions
 from dgmcompile.frontends.marks import marked_by
 from dgmcompile.frontends.outputs import deterministic
-from dgmcompile.frontends.random_calls import COMPOSED_CALLS, NOISE, RANDOM_CALLS, RandomLaw
+from dgmcompile.frontends.random_calls import COMPOSED_CALLS, NOISE, RandomLaw, law_of, written_by
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.source import in_torch_or_pyro, is_library, location_of, user_frame, variable_of
 from dgmcompile.ir.graph import Law, Node, Noise, Sample, Site
@@ -56,20 +57,36 @@ class DrawRecorder:
                     return composed(partial(self._part, target), *args, **kwargs)
             finally:
                 self._recorder.in_composed = False
-        drawn = RANDOM_CALLS[target](*args, **kwargs)
-        in_place = target.endswith("_")
-        if in_place:
-            self._recorder.remember(args[0])
-        law = self._law(drawn)
+        drawn, written = law_of(target, args, kwargs), written_by(target, args, kwargs)
+        if written is not None:
+            self._recorder.remember(written)
+        law, before = self._law(drawn), self._state(kwargs)
         value = func(*args, **kwargs)
-        self._add(replace(law, shape=tuple(value.shape)), value, target, in_place)
+        self._add(replace(law, shape=tuple(value.shape)), value, target, in_place=written is not None)
+        self._judge(target, before, self._state(kwargs))
         return value
+
+    def _state(self, kwargs: Mapping[str, Any]) -> bytes:
+        """Of the generator that the call draws from."""
+        generator = kwargs.get("generator") or torch.default_generator
+        return generator.get_state().numpy().tobytes() if generator.device.type == "cpu" else b""
+
+    def _judge(self, drawn_by: str, before: bytes, after: bytes) -> None:
+        """A generator in a state in which it was before gives the same numbers again."""
+        recording, location = self._recorder.recording, location_of(user_frame())
+        if before == after:  # nothing was drawn: there is no element, or it is another device's generator
+            return
+        if (state := hash(before)) in recording.generator_states:
+            recording.poison[recording.draws[-1]] = refusals.fixed_random(drawn_by, location)
+        recording.generator_states[state] = (drawn_by, location, recording.draws[-1])
 
     def _part(self, target: str, drawn: RandomLaw, draw: Callable[[], Tensor]) -> Tensor:
         """A draw that a function makes something of."""
+        before = self._state({})
         with self._recorder.paused():
             value = draw()
         self._add(replace(self._law(drawn), shape=tuple(value.shape)), value, target)
+        self._judge(target, before, self._state({}))
         return value
 
     def _law(self, drawn: RandomLaw) -> Law:
@@ -84,7 +101,7 @@ class DrawRecorder:
         return self._drawn(distribution, lambda: original(distribution, *args, **kwargs))[0]
 
     def _drawn(self, distribution: Any, draw: Callable[[], Tensor]) -> tuple[Tensor, Node]:
-        self._drawing = True
+        self._drawing, before = True, self._state({})
         try:
             with self._recorder.paused():
                 value = draw().clone()
@@ -93,7 +110,9 @@ class DrawRecorder:
         finally:
             self._drawing = False
         law = replace(found.law, event_dim=event_dim_of(distribution), shape=tuple(value.shape))
-        return value, self._add(law, value, f"{family}.sample")
+        node = self._add(law, value, f"{family}.sample")
+        self._judge(f"{family}.sample", before, self._state({}))
+        return value, node
 
     def _add(self, law: Law, value: Tensor, drawn_by: str, in_place: bool = False) -> Node:
         recorder, location, variable = self._recorder, location_of(user_frame()), variable_of(user_frame())

@@ -53,6 +53,15 @@ class Algebra(Protocol):
         """1 or -1 where it is known; no parameter is 0."""
         ...
 
+    def zeros(self, matrix: Arg) -> Arg:
+        """As many as the matrix has rows."""
+        ...
+
+    def probability(self, a: Arg) -> Arg:
+        """In [0, 1]."""
+        ...
+
+    def rank(self, a: Arg) -> int: ...
     def is_scale(self, a: Arg) -> bool: ...
     def lower_triangular(self, a: Arg) -> bool: ...
     def transposed(self, a: Arg) -> Arg | None:
@@ -103,8 +112,11 @@ class Operation:
     position: int
     rank: int
     """How many dims the argument has."""
+    last: Any = None
+    """How long its last dim is."""
+    source: torch.dtype | None = None
     dtype: torch.dtype | None = None
-    """Of the result."""
+    """Of the argument and of the result."""
 
     @property
     def others(self) -> tuple[Arg, ...]:
@@ -125,11 +137,13 @@ def scaled(form: Form, factor: Arg, algebra: Algebra) -> Form | None:
     family, sign, given = form.family, algebra.sign(factor), form.params
     if factor == 1:
         return form
+    if family == "-Column" or factor == 0:
+        return None
     if sign is None and not (_is(form, family, loc=0, scale=1) and algebra.is_scale(factor)):
         return None  # it may be 0, as a mask is; of noise it is the scale
     if family in _SYMMETRIC:
         return _symmetric(form, factor, algebra)
-    if sign is None or factor == 0:
+    if sign is None:
         return None
     if family.startswith("-"):
         inner = replace(form, family=family[1:])
@@ -178,7 +192,9 @@ def shifted(form: Form, shift: Arg, algebra: Algebra) -> Form | None:
     if family == "Uniform":
         return form.with_params(low=algebra.add(given["low"], shift), high=algebra.add(given["high"], shift))
     if family == "MultivariateNormal":
-        return form.with_params(loc=shift if given["loc"] is None else algebra.add(given["loc"], shift))
+        is_number = given["loc"] is None and not isinstance(shift, Ref)
+        loc = algebra.zeros(given["scale_tril"]) if is_number else given["loc"]
+        return form.with_params(loc=shift if loc is None else algebra.add(loc, shift))
     return None
 
 
@@ -199,7 +215,7 @@ def _sub(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 
 def _rsub(form: Form, call: Operation, algebra: Algebra) -> Form | None:
-    turned = Operation((call.args[1], call.args[0]), call.kwargs, 1 - call.position, call.rank)
+    turned = replace(call, args=(call.args[1], call.args[0]), position=1 - call.position)
     return _sub(form, turned, algebra)
 
 
@@ -260,6 +276,8 @@ def _log1p(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 
 def _logit(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    if call.given(1, "eps") is not None:
+        return None
     if _is(form, "Uniform", low=0, high=1):
         return form.becomes("Logistic", loc=0.0, scale=1.0)
     return None
@@ -306,9 +324,10 @@ def _greater(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 def _threshold(form: Form, bound: Arg, below: bool, algebra: Algebra) -> Form | None:
     """1 where the value is below the bound, or above it."""
     if _is(form, "Uniform", low=0, high=1):
+        probs = algebra.probability(bound)
         if below:
-            return form.becomes("Bernoulli", FLIPPED, probs=bound)
-        return form.becomes("Bernoulli", probs=algebra.add(1.0, algebra.mul(-1, bound)))
+            return form.becomes("Bernoulli", FLIPPED, probs=probs)
+        return form.becomes("Bernoulli", probs=algebra.add(1.0, algebra.mul(-1, probs)))
     if form.family == "Logistic":
         over = algebra.add(form.params["loc"], algebra.mul(-1, bound))
         logits = algebra.div(algebra.mul(-1, over) if below else over, form.params["scale"])
@@ -328,6 +347,8 @@ def _argmax(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     logits = form.params.get("loc")
     if dim not in (-1, call.rank - 1) or keepdim or not _is(form, "Gumbel", scale=1) or not isinstance(logits, Ref):
         return None
+    if algebra.size(logits, -1) != call.last:
+        return None
     return form.becomes("Categorical", logits=logits)
 
 
@@ -342,6 +363,8 @@ def _softmax(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     loc, scale = form.params.get("loc"), form.params.get("scale")
     if form.family != "Gumbel" or call.given(1, "dim") not in (-1, call.rank - 1) or not isinstance(loc, Ref):
         return None
+    if algebra.size(loc, -1) != call.last or (isinstance(scale, Ref) and algebra.size(scale, -1) not in (None, 1)):
+        return None  # a label's own temperature makes another law
     return form.becomes(
         "RelaxedOneHotCategorical",
         event_dim=1,
@@ -359,7 +382,7 @@ def _matmul(form: Form, call: Operation, algebra: Algebra) -> Form | None:
         return None
     (matrix,) = call.others
     if call.position == 0:
-        found = algebra.transposed(matrix)
+        found = None if algebra.rank(matrix) != 2 else algebra.transposed(matrix)
         return None if found is None else _gaussian(form, found, algebra)
     if call.rank == 1:
         return _gaussian(form, matrix, algebra)
@@ -397,8 +420,12 @@ MASKS = DISCRETE | {"Binomial", "Poisson", "Geometric"}
 
 def _cast(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     """A real number as a whole one is another number."""
-    keeps = form.family in DISCRETE or (call.dtype is not None and call.dtype.is_floating_point)
-    return form if call.position == 0 and keeps else None
+    if call.position != 0 or call.dtype is None:
+        return None
+    if form.family in DISCRETE:
+        return form if form.family == "Bernoulli" or call.dtype != torch.bool else None
+    digits = min(call.source.itemsize, 4) if call.source is not None else 4
+    return form if call.dtype.is_floating_point and call.dtype.itemsize >= digits else None
 
 
 def _viewed(form: Form, call: Operation, algebra: Algebra) -> Form | None:
@@ -437,7 +464,7 @@ RULES: Mapping[str, Rule] = {
     **_rules("matmul mv bmm", _matmul),
     **_rules("linear", _linear),
     **_rules("squeeze", _squeeze),
-    **_rules("float double half bfloat16 to type type_as bool int long clone contiguous identity", _cast),
+    **_rules("float double half bfloat16 to type type_as bool int long clone contiguous identity detach", _cast),
     **_rules("view reshape view_as reshape_as flatten unflatten unsqueeze", _viewed),
 }
 """By the last word of the call's public name, without underscores."""

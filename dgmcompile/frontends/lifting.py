@@ -151,6 +151,8 @@ class _Forms:
         self._noises[node.name] = frozenset().union(*(self._noises[name] for name in reads))
         if isinstance(node, Noise):
             self._noises[node.name] = frozenset([node.name])
+            if node.dtype is None or not node.dtype.is_floating_point:
+                return
             self.forms[node.name], self._own[node.name] = START[node.law], node.name
         elif isinstance(node, Call):
             for source in self._sources(reads):
@@ -176,7 +178,16 @@ class _Forms:
         operand = self._by_name[source]
         if word not in RESHAPING and node.shape != operand.shape:
             return None  # one draw stands for several elements
-        call = Operation(args, node.kwargs, args.index(Ref(source)), len(operand.shape or ()), node.dtype)
+        shape = operand.shape or ()
+        call = Operation(
+            args,
+            node.kwargs,
+            args.index(Ref(source)),
+            len(shape),
+            shape[-1] if shape else None,
+            operand.dtype,
+            node.dtype,
+        )
         try:
             return rule(self.forms[source], call, self.algebra)
         except (TypeError, ValueError):  # arguments of another kind than the rule knows
@@ -253,9 +264,13 @@ class _Forms:
         return tensors[0] if tensors else torch.get_default_dtype()
 
 
-_POSITIVE = frozenset(
-    ["exp", "exp2", "softplus", "sqrt", "rsqrt", "sigmoid", "expit", "square", "abs", "absolute", "ones", "ones_like"]
-)
+_POSITIVE = frozenset(["exp", "exp2", "softplus", "sqrt", "rsqrt", "sigmoid", "expit", "softmax", "ones", "ones_like"])
+_ROUNDED = ["sign", "round", "floor", "ceil", "trunc", "heaviside", "one_hot", "zeros", "zeros_like"]
+_CUT = ["relu", "relu6", "threshold", "hardtanh", "hardsigmoid", "clamp", "clip", "clamp_min"]
+_CHOSEN = ["where", "dropout", "tril", "triu", "masked_fill"]
+_OFTEN_ZERO = frozenset([*_ROUNDED, *_CUT, *_CHOSEN])
+"""What they return may be exactly 0, and is no scale."""
+
 _VIEWS = [
     "view",
     "reshape",
@@ -271,7 +286,7 @@ _VIEWS = [
 ]
 _PARTS = ["getitem", "chunk", "unbind", "split", "select", "narrow"]
 _COPIES = ["contiguous", "clone", "float", "double", "half", "bfloat16", "to", "type", "type_as", "identity", "detach"]
-_KEEP_SIGN = frozenset([*_VIEWS, *_PARTS, *_COPIES])
+_KEEP_SIGN = frozenset(["mT", *_VIEWS, *_PARTS, *_COPIES])
 
 
 class _Algebra:
@@ -337,8 +352,13 @@ class _Algebra:
         return self._add("torch.zeros_like", (diagonal,), {}, shape, node.dtype)
 
     def _call(self, word: str, *args: Arg) -> Ref:
-        shapes = [self._node(arg.name).shape or () for arg in args if isinstance(arg, Ref)]
-        dtypes = [self._node(arg.name).dtype for arg in args if isinstance(arg, Ref)]
+        refs = [arg for arg in args if isinstance(arg, Ref)]
+        if not refs or not all(map(self._is_real, refs)):  # whole numbers have an arithmetic of their own
+            raise ValueError("no real numbers")
+        shapes, dtypes = (
+            [self._node(ref.name).shape or () for ref in refs],
+            [self._node(ref.name).dtype for ref in refs],
+        )
         target = f"torch.Tensor.{word}" if isinstance(args[0], Ref) else f"torch.{word}"
         if word in ("mul", "add") and not isinstance(args[0], Ref):
             args, target = args[::-1], f"torch.Tensor.{word}"
@@ -361,18 +381,41 @@ class _Algebra:
             return 1 if a > 0 else -1 if a < 0 else None
         return 1 if isinstance(a, Ref) and self._is_positive(a.name) else None
 
-    def is_scale(self, a: Arg) -> bool:
-        """Is it a real number, and no mask, which is 0 now and then?"""
-        if not isinstance(a, Ref):
-            return True
+    def probability(self, a: Arg) -> Arg:
+        """In [0, 1], as a threshold outside of it is never met, or always."""
+        if _are_numbers(a):
+            return min(max(a, 0.0), 1.0)
+        if not isinstance(a, Ref) or not self._is_real(a):
+            raise ValueError("no probability")
         node = self._node(a.name)
-        if node.dtype is not None and not node.dtype.is_floating_point:
+        if isinstance(node, Call) and short_name(node.target_name) in ("sigmoid", "expit", "softmax"):
+            return a
+        return self._add("torch.clamp", (a, 0, 1), {}, node.shape or (), node.dtype)
+
+    def rank(self, a: Arg) -> int:
+        return len(self._node(a.name).shape or ()) if isinstance(a, Ref) else 0
+
+    def _is_real(self, a: Arg) -> bool:
+        dtype = self._node(a.name).dtype if isinstance(a, Ref) else None
+        return dtype is not None and dtype.is_floating_point
+
+    def is_scale(self, a: Arg) -> bool:
+        """Is it a real number that is not 0 now and then, as a mask is?"""
+        if not isinstance(a, Ref):
+            return not _is_number(a, 0)
+        node = self._node(a.name)
+        if not self._is_real(a) or (isinstance(node, Sample) and node.family in MASKS):
             return False
-        if isinstance(node, Sample):
-            return node.family not in MASKS
-        word = short_name(node.target_name) if isinstance(node, Call) else ""
-        source = node.args[0] if isinstance(node, Call) and node.args else None
-        return word not in _KEEP_SIGN or not isinstance(source, Ref) or self.is_scale(source)
+        if not isinstance(node, Call):
+            return True
+        word, args = short_name(node.target_name), node.args
+        if word in _OFTEN_ZERO:
+            return self._is_positive(a.name)
+        if word in _KEEP_SIGN or word in ("sub", "rsub", "mul", "div", "neg", "add"):
+            return all(self.is_scale(arg) for arg in args if isinstance(arg, Ref | int | float)) or self._is_positive(
+                a.name
+            )
+        return True
 
     def _is_positive(self, name: str) -> bool:
         """By how it is made."""
@@ -392,7 +435,7 @@ class _Algebra:
             low = args[1] if len(args) > 1 else node.kwargs.get("min")
             return self.sign(low) == 1 if low is not None else False
         if word == "pow":
-            return self.sign(args[0]) == 1 or (_are_numbers(args[1]) and args[1] % 2 == 0)
+            return self.sign(args[0]) == 1
         return False
 
     def lower_triangular(self, a: Arg) -> bool:
@@ -402,8 +445,6 @@ class _Algebra:
         word = short_name(node.target_name)
         if word in ("cholesky", "cholesky_ex"):
             return not node.kwargs.get("upper", False) and True not in node.args[1:]
-        if word == "tril":
-            return all(isinstance(value, int) and value <= 0 for value in (*node.args[1:], *node.kwargs.values()))
         if word == "getitem" and node.args[1:] == (0,):
             inner = self._node(node.args[0].name)
             is_factor = short_name(getattr(inner, "target_name", "")) == "cholesky_ex"

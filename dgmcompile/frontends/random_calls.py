@@ -35,45 +35,49 @@ def _rand(*_: Any, **__: Any) -> RandomLaw:
     return STANDARD_UNIFORM
 
 
-def _normal(mean: Number = 0.0, std: Number = 1.0, *_: Any, **__: Any) -> RandomLaw:
+def _normal(mean: Number = 0.0, std: Number = 1.0, _size: Any = None) -> RandomLaw:
     if _are(mean, std, numbers=(0, 1)):
         return STANDARD_NORMAL
     return RandomLaw("Normal", {"loc": mean, "scale": std})
 
 
-def _normal_(_self: Tensor, mean: float = 0.0, std: float = 1.0, **__: Any) -> RandomLaw:
+def _normal_(_self: Tensor, mean: float = 0.0, std: float = 1.0) -> RandomLaw:
     return _normal(mean, std)
 
 
-def _uniform_(_self: Tensor, a: float = 0.0, b: float = 1.0, **__: Any) -> RandomLaw:
-    return STANDARD_UNIFORM if _are(a, b, numbers=(0, 1)) else RandomLaw("Uniform", {"low": a, "high": b})
+def _uniform_(_self: Tensor, low: float = 0.0, high: float = 1.0, **ends: float) -> RandomLaw:
+    """torch calls the ends ``from`` and ``to``."""
+    low, high = ends.pop("from", low), ends.pop("to", high)
+    if ends:
+        raise TypeError(f"unknown: {', '.join(ends)}")
+    return STANDARD_UNIFORM if _are(low, high, numbers=(0, 1)) else RandomLaw("Uniform", {"low": low, "high": high})
 
 
-def _exponential_(_self: Tensor, lambd: float = 1.0, **__: Any) -> RandomLaw:
+def _exponential_(_self: Tensor, lambd: float = 1.0) -> RandomLaw:
     return STANDARD_EXPONENTIAL if _are(lambd, numbers=(1,)) else RandomLaw("Exponential", {"rate": lambd})
 
 
-def _cauchy_(_self: Tensor, median: float = 0.0, sigma: float = 1.0, **__: Any) -> RandomLaw:
+def _cauchy_(_self: Tensor, median: float = 0.0, sigma: float = 1.0) -> RandomLaw:
     return RandomLaw("Cauchy", {"loc": median, "scale": sigma})
 
 
-def _log_normal_(_self: Tensor, mean: float = 1.0, std: float = 2.0, **__: Any) -> RandomLaw:
+def _log_normal_(_self: Tensor, mean: float = 1.0, std: float = 2.0) -> RandomLaw:
     return RandomLaw("LogNormal", {"loc": mean, "scale": std})
 
 
-def _bernoulli(input: Tensor, p: Number | None = None, **__: Any) -> RandomLaw:
+def _bernoulli(input: Tensor, p: Number | None = None) -> RandomLaw:
     return RandomLaw("Bernoulli", {"probs": input if p is None else p})
 
 
-def _bernoulli_(_self: Tensor, p: Number = 0.5, **__: Any) -> RandomLaw:
+def _bernoulli_(_self: Tensor, p: Number = 0.5) -> RandomLaw:
     return RandomLaw("Bernoulli", {"probs": p})
 
 
-def _poisson(input: Tensor, *_: Any, **__: Any) -> RandomLaw:
+def _poisson(input: Tensor) -> RandomLaw:
     return RandomLaw("Poisson", {"rate": input})
 
 
-def _binomial(count: Tensor, prob: Tensor, *_: Any, **__: Any) -> RandomLaw:
+def _binomial(count: Tensor, prob: Tensor) -> RandomLaw:
     return RandomLaw("Binomial", {"total_count": count, "probs": prob})
 
 
@@ -98,7 +102,19 @@ RANDOM_CALLS: Mapping[str, Callable[..., RandomLaw]] = {
     "torch.Tensor.log_normal_": _log_normal_,
     "torch.Tensor.bernoulli_": _bernoulli_,
 }
-"""By the function's public name; each takes the call's own arguments."""
+"""By the function's public name; each takes the call's own arguments, but for those that change no law."""
+
+_NO_LAWS = ("generator", "out", "dtype", "device", "layout", "pin_memory", "requires_grad", "memory_format", "size")
+
+
+def law_of(target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RandomLaw:
+    """What the call draws."""
+    return RANDOM_CALLS[target](*args, **{name: value for name, value in kwargs.items() if name not in _NO_LAWS})
+
+
+def written_by(target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    """The tensor in which the call writes what it draws."""
+    return args[0] if target.endswith("_") else kwargs.get("out")
 
 
 # functions that draw from a law and compute something of it
@@ -107,7 +123,9 @@ Draw = Callable[[RandomLaw, Callable[[], Tensor]], Tensor]
 """(law, what draws from it) -> the draw."""
 
 
-def _multinomial(draw: Draw, input: Tensor, num_samples: int, replacement: bool = False, **_: Any) -> Tensor:
+def _multinomial(
+    draw: Draw, input: Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None
+) -> Tensor:
     """Without replacement it is a race: the labels whose exponential clocks ring first."""
     if num_samples == 1 or replacement:
         law = RandomLaw("Categorical", {"probs": input.unsqueeze(-2)})
@@ -126,7 +144,7 @@ def _gumbel_softmax(
     return value if last is logits else value.movedim(-1, dim)
 
 
-def _geometric_(draw: Draw, self: Tensor, p: float, **_: Any) -> Tensor:
+def _geometric_(draw: Draw, self: Tensor, p: float, generator: Any = None) -> Tensor:
     """Trials up to the first success, where the family counts the failures before it."""
     failures = draw(RandomLaw("Geometric", {"probs": p}), lambda: torch.empty_like(self).geometric_(p) - 1)
     return self.copy_(failures + 1)

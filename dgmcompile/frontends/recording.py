@@ -38,7 +38,8 @@ class Recording:
     that ``pyro.param`` read, by path; ``asks_dtype`` says that the program itself, no library, asked for a dtype;
     ``draws`` are the nodes of what the program drew by torch itself, in order, and ``strays`` what is wrong with each
     in a program that has sites of Pyro's; ``variables`` are the program's own names for values,
-    ``results`` those of the targets that it returns, in order; ``is_plain`` says that
+    ``results`` those of the targets that it returns, in order; ``generator_states`` are those before each draw;
+    ``is_plain`` says that
     the program has no site of Pyro's.
     """
 
@@ -63,5 +64,6 @@ class Recording:
     strays: dict[str, Diagnostic] = field(default_factory=dict)
     warnings_if_plain: list[Diagnostic] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
+    generator_states: dict[int, tuple[str, Location | None, str]] = field(default_factory=dict)
     results: list[str] = field(default_factory=list)
     is_plain: bool = False

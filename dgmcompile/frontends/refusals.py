@@ -360,6 +360,17 @@ def random_call(name: str, location: Location | None) -> Diagnostic:
     )
 
 
+def fixed_random(name: str, location: Location | None) -> Diagnostic:
+    """A draw from a generator that the model seeds or puts back: the same numbers at every call, or twice."""
+    return Diagnostic(
+        code="fixed-random",
+        message=f"{name} draws from a generator that the model seeds by itself, or puts back to where it was",
+        location=location,
+        notes=("the numbers are the same at every call, or those of another draw: no new random variable",),
+        help="seed the generator outside of the model; draw once what is to be used twice",
+    )
+
+
 def frozen_buffer(path: str, word: str, location: Location | None) -> Diagnostic:
     """A buffer's value became a Python value."""
     return Diagnostic(

@@ -20,6 +20,7 @@ from dgmcompile.ir.graph import (
     Graph,
     Input,
     Node,
+    Noise,
     Parameter,
     Ref,
     Sample,
@@ -147,7 +148,7 @@ def _body(scope: _Scope, inside: list[Node], span: ModuleSpan, spans: Sequence[M
     outputs = _outputs(span.output)
     if outputs is None or len(set(outputs.values())) < len(outputs) or not set(outputs.values()) <= own:
         return None
-    if any(isinstance(node, Sample) or node.site is not None for node in inside):
+    if any(isinstance(node, Sample | Noise) or node.site is not None for node in inside):
         return None
     if any(not scope.readers.get(name, set()) <= own for name in own - set(outputs.values())):
         return None

@@ -283,9 +283,9 @@ SIZE_READS = frozenset(["shape", "size", "numel", "nelement", "len", "stride", "
 
 DTYPE_READS = frozenset(["dtype", "is_floating_point", "is_complex", "type", "element_size", "itemsize"])
 
-_DROPOUTS = ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"]
+ELEMENTWISE_DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
 _WITH_DROPOUT = ["native_dropout", "rrelu", "scaled_dot_product_attention", "multi_head_attention_forward"]
-DROPOUTS = frozenset(["feature_dropout", *_DROPOUTS, *_WITH_DROPOUT])
+DROPOUTS = frozenset([*ELEMENTWISE_DROPOUTS, "feature_dropout", *_WITH_DROPOUT])
 """Functions that draw random numbers as a part of training, at every call anew."""
 
 INDEXED = frozenset(

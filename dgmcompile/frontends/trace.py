@@ -126,6 +126,7 @@ class _Program:
             with _other_weights(base):
                 again = self._record({}, seed, shuffle=True)
             _refuse(again)  # what happens by chance, as a draw that only some values need
+            _refuse_fixed(base, again)
             _refuse_fresh(base, again)
             _refuse_difference(compared(base, again), base, again)
         sized = SizeFinder(base, self._arguments.size_classes(), lambda sizes: self._record(sizes, seed=1)).found()
@@ -399,6 +400,15 @@ def _refuse_other_sites(first: Run, second: Run) -> None:
             help="draw the same sites at every call: as many as may be needed, and a mask for those that count",
         )
     )
+
+
+def _refuse_fixed(base: Run, again: Run) -> None:
+    """With another seed outside, every draw has to be another one."""
+    alive = {node.name for node in base.nodes}
+    for state in base.recording.generator_states.keys() & again.recording.generator_states.keys():
+        drawn_by, location, _ = base.recording.generator_states[state]
+        if base.recording.is_plain and alive:
+            raise CompileError(refusals.fixed_random(drawn_by, location))
 
 
 def _refuse_fresh(base: Run, again: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 
 from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.frontends.recording import ModuleSpan, Recording
@@ -42,6 +43,9 @@ def with_names(nodes: Sequence[Node], names: Mapping[str, str]) -> list[Node]:
     known = {node.site.name for node in nodes if node.site is not None}
     if unknown := names.keys() - known:
         raise CompileError(_unknown(sorted(unknown), sorted(known)))
+    kept = known - names.keys()
+    if twice := {name for name, times in Counter([*names.values(), *kept]).items() if times > 1}:
+        raise CompileError(_twice(sorted(twice)))
     return [_renamed(node, names) for node in nodes]
 
 
@@ -49,6 +53,14 @@ def _renamed(node: Node, names: Mapping[str, str]) -> Node:
     if node.site is None or node.site.name not in names:
         return node
     return replace(node, site=replace(node.site, name=names[node.site.name]))
+
+
+def _twice(names: list[str]) -> Diagnostic:
+    return Diagnostic(
+        code="repeated-site",
+        message=f"with these names, several variables are called {', '.join(map(repr, names))}",
+        help="give each variable a name of its own",
+    )
 
 
 def _unknown(unknown: list[str], known: list[str]) -> Diagnostic:
@@ -76,11 +88,13 @@ def _repeated(names: Mapping[str, str], taken: set[str]) -> set[str]:
 
 
 def _numbered(names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
-    repeated, seen = _repeated(names, taken), Counter[str]()
+    repeated, used = _repeated(names, taken), {*taken, *names.values()}
     found = dict[str, str]()
     for node, name in names.items():
-        found[node] = f"{name}_{seen[name]}" if name in repeated else name
-        seen[name] += 1
+        if name in repeated:
+            name = next(new for i in count() if (new := f"{name}_{i}") not in used)
+            used.add(name)
+        found[node] = name
     return found
 
 

@@ -15,9 +15,9 @@ from dgmcompile.codegen import compile_graph
 from dgmcompile.frontends.distributions import ConstructorCalls, methods_of_distributions
 from dgmcompile.frontends.marks import marked_by
 from dgmcompile.frontends.outputs import results_of
-from dgmcompile.frontends.random_calls import COMPOSED_CALLS, NOISE, RANDOM_CALLS, RandomLaw
+from dgmcompile.frontends.random_calls import COMPOSED_CALLS, NOISE, RANDOM_CALLS, RandomLaw, law_of, written_by
 from dgmcompile.frontends.state import seed_everything
-from dgmcompile.frontends.targets import is_in_place, target_name
+from dgmcompile.frontends.targets import ELEMENTWISE_DROPOUTS, short_name, target_name
 from dgmcompile.ir.binding import Drawn
 from dgmcompile.ir.graph import Graph, Law, Noise, Ref, Sample, map_arg, refs_in
 from dgmcompile.passes import auxiliary, compact, lower
@@ -71,6 +71,16 @@ class _Law:
     law: Law
 
 
+class WithoutDropout(TorchFunctionMode):
+    """Dropout passes its argument on: what it draws is no part of the model, and drawn in another order."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        is_dropout = short_name(target_name(func) or "") in ELEMENTWISE_DROPOUTS and args
+        return args[0] if is_dropout else func(*args, **(kwargs or {}))
+
+
 class _Replaced(TorchFunctionMode):
     """Gives the program's draws, in their order, the values that stand for them."""
 
@@ -90,8 +100,8 @@ class _Replaced(TorchFunctionMode):
         value = func(*args, **kwargs)
         if target not in RANDOM_CALLS:
             return value
-        given = self._drawn(RANDOM_CALLS[target](*args, **kwargs), value)
-        if is_in_place(target):
+        given = self._drawn(law_of(target, args, kwargs), value)
+        if written_by(target, args, kwargs) is not None:
             with torch.no_grad():
                 return value.copy_(given)
         return given
@@ -142,7 +152,8 @@ def replayed(
     marked = dict[str, Tensor]()
 
     def mark(name: str, value: Tensor) -> Tensor:
-        return marked.setdefault(name, value)
+        marked[name] = value.detach().clone()
+        return value
 
     methods = {"__init__": calls.initialise, "sample": replaced.sample, "rsample": replaced.sample}
     seed_everything(seed)

@@ -99,3 +99,22 @@ def test_a_pair_is_no_fx_module():
     pair = dgm.pair(Model(), Model(), model_args=(values(5, 3),))
     with pytest.raises(dgm.CompileError, match="no-fx-module"):
         dgm.to_fx(pair)
+
+
+class Clashing(nn.Module):
+    """Names that an fx module has as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code, self.constant = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+        self.graph = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.graph(x * self.code + self.constant) + torch.tensor([1.0, 2.0, 3.0])
+
+
+def test_names_of_the_program_do_not_clash_with_those_of_fx():
+    model, x = Clashing(), values(5, 3)
+    module, by_fx = compiled(dgm.trace(model, (x,)))
+    assert torch.equal(by_fx(x)["output"], module(x)["output"])
+    assert {id(p) for p in by_fx.parameters()} == {id(p) for p in model.parameters()}

@@ -391,3 +391,101 @@ def test_dropout_is_a_call_that_draws_by_itself():
     assert [warning.code for warning in graph.warnings if warning.code == "random-call"]
     compiled = dgm.compile(graph)
     assert not torch.equal(compiled(values(5, 3))["output"], compiled(values(5, 3))["output"])
+
+
+# -- what is no such variable ------------------------------------------------------------------------------------------
+
+EXTREME = torch.tensor([-0.5, 0.3, 1.5])
+BYTES = torch.tensor([0, 5, 250], dtype=torch.uint8)
+
+EXACT: dict[str, Callable[[Tensor], Tensor]] = {
+    "thresholds outside of [0, 1]": lambda x: (torch.rand(4, 3) < EXTREME).float(),
+    "a number that is no probability": lambda x: (torch.rand(4, 3) < 1.5).float(),
+    "a threshold of truth values": lambda x: (torch.rand(4, 3) < (EXTREME > 0)).float(),
+    "uniform_(to)": lambda x: torch.empty(4, 3).uniform_(to=5.0),
+    "out of a view": lambda x: torch.randn(4, 3, out=torch.zeros(2, 4, 3)[1]) * 2.0,
+    "complex noise": lambda x: (2 * torch.randn(4, 3, dtype=torch.complex64)).abs(),
+    "bytes": lambda x: torch.randn(4, 3) - BYTES,
+    "a truth value of a label": lambda x: torch.argmax(MEAN + gumbel((4, 3)), -1).bool().float(),
+    "half a number": lambda x: torch.randn(4, 3).bfloat16().float(),
+    "a temperature for each label": lambda x: torch.softmax((MEAN + gumbel((4, 3))) / SCALE, -1),
+    "one logit for all labels": lambda x: torch.argmax(x[:, :1] + gumbel((4, 3)), -1),
+    "a logit with a margin": lambda x: torch.logit(torch.rand(4, 3), eps=0.3),
+    "rows times a batch of factors": lambda x: torch.randn(4, 4, 3) @ cholesky().expand(4, 3, 3).mT,
+    "a cut scale": lambda x: MEAN + F.relu(x) * torch.randn(4, 3),
+    "a masked scale": lambda x: MEAN + (1 - (x > 0).float()) * torch.randn(4, 3),
+    "a scale of 0": lambda x: MEAN + 0.0 * torch.randn(4, 3),
+    "a size as a factor": lambda x: torch.randn(4, 3) / x.shape[0],
+    "a negative column": lambda x: -(cholesky() @ torch.randn(4, 3, 1)),
+    "a mean that is a number": lambda x: 1.5 + (cholesky() @ torch.randn(4, 3, 1)).squeeze(-1),
+    "under no_grad": lambda x: (MEAN + SCALE * torch.randn(4, 3)).detach(),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_values_are_those_of_the_program_and_losses_are_numbers(name: str):
+    def model(x: Tensor) -> Tensor:
+        z = EXACT[name](x)
+        return 0.5 * torch.atleast_2d(z.float())
+
+    x = values(4, 3)
+    report = dgm.check(model, (x,))
+    assert report.ok, str(report)
+    loss: Any = dgm.compile(dgm.pair(model, model, model_args=(x,)))
+    assert bool(loss(x).total.isfinite())
+
+
+def seeded(draw: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def model(x: Tensor) -> Tensor:
+        z = draw(x)
+        return torch.sin(z)
+
+    return model
+
+
+def by_own_generator(x: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return x + torch.randn(3, generator=generator)
+
+
+def by_a_seed(x: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    return x + torch.randn(3)
+
+
+def twice(x: Tensor) -> Tensor:
+    with torch.random.fork_rng():
+        a = x + torch.randn(3)
+    b = x + torch.randn(3)
+    return a - b
+
+
+@pytest.mark.parametrize("draw", [by_own_generator, by_a_seed, twice])
+def test_numbers_that_are_not_new_are_refused(draw: Callable[[Tensor], Tensor]):
+    with pytest.raises(dgm.CompileError, match="fixed-random"):
+        dgm.trace(seeded(draw), (values(4, 3),))
+
+
+class Noisy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0.5 * torch.randn_like(x)
+
+
+def test_a_submodule_that_draws_is_not_kept_whole():
+    model = nn.Sequential(nn.Linear(3, 4), Noisy(), nn.Dropout(0.5), nn.Linear(4, 2))
+    graph = dgm.trace(model, (values(5, 3),))
+    assert [node.law for node in graph if isinstance(node, Noise)] == ["StandardNormal"]
+    assert dgm.check(model, (values(5, 3),)).ok
+
+
+def test_names_do_not_collide():
+    def model(x: Tensor) -> Tensor:
+        z_0 = x + torch.randn_like(x)
+        z = z_0.exp() + torch.randn_like(x)
+        z = z.exp() + torch.randn_like(x)
+        return torch.sin(z)
+
+    graph = dgm.trace(model, (values(4, 3),))
+    assert len(set(graph.latents)) == 3 and dgm.check(model, (values(4, 3),)).ok
+    with pytest.raises(dgm.CompileError, match="repeated-site"):
+        dgm.trace(model, (values(4, 3),), names={"z_0": "output"})
