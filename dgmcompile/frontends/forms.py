@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dgmcompile.ir.graph import Arg, Ref
+from dgmcompile.frontends.targets import short_name
+from dgmcompile.ir.graph import Arg, Call, Ref
 
 Step = tuple[Callable[..., Tensor], tuple[Arg, ...]]
 """A function of what the step before gave, and its further arguments."""
@@ -476,3 +477,9 @@ RESHAPING = frozenset(
 
 ARITHMETIC = frozenset(RULES) - RESHAPING - {"matmul", "mv", "bmm", "linear", "to", "type", "clone", "contiguous"}
 """Those by which noise becomes a variable: noise that they read, and that is not recovered, is none by itself."""
+
+
+def reads_same(call: Call) -> bool:
+    """Does it give the same values, in another shape or of another type?"""
+    rule = RULES.get(short_name(call.target_name))
+    return rule in (_cast, _viewed, _squeeze)

@@ -428,6 +428,8 @@ class Recorder(TorchFunctionMode):
         if target in _FROM_NUMBERS and not refs_in((node_args, node_kwargs)):
             return result
         if not written and any(result is argument for argument in args):
+            if isinstance(result, Tensor):
+                self.name_variable(self.ref(result))
             return result  # nothing was done: contiguous() of what is contiguous
         frame = user_frame()
         if written:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from itertools import count
 
 from dgmcompile.diagnostics import CompileError, Diagnostic
+from dgmcompile.frontends.forms import reads_same
 from dgmcompile.frontends.recording import ModuleSpan, Recording
-from dgmcompile.ir.graph import Node, Sample, Site
+from dgmcompile.ir.graph import Call, Node, Sample, Site
 
 
 def with_latents(nodes: Sequence[Node], recording: Recording) -> list[Node]:
@@ -21,10 +22,11 @@ def with_latents(nodes: Sequence[Node], recording: Recording) -> list[Node]:
         `CompileError` ``unnamed-site`` for a draw that reaches no variable.
     """
     latents = [node for node in nodes if isinstance(node, Sample) and node.site is None]
-    if nameless := [node for node in latents if not _variable(node, recording)]:
+    variables = {node.name: _variable(node.name, nodes, recording) for node in latents}
+    if nameless := [node for node in latents if not variables[node.name]]:
         raise CompileError(*map(_unnamed, nameless))
     taken = {node.site.name for node in nodes if node.site is not None}
-    names = _names(latents, recording, taken)
+    names = _names(variables, recording, taken)
     return [_with_site(node, names.get(node.name)) for node in nodes]
 
 
@@ -72,8 +74,7 @@ def _unknown(unknown: list[str], known: list[str]) -> Diagnostic:
     )
 
 
-def _names(latents: Sequence[Sample], recording: Recording, taken: set[str]) -> dict[str, str]:
-    variables = {node.name: _variable(node, recording) for node in latents}
+def _names(variables: Mapping[str, str], recording: Recording, taken: set[str]) -> dict[str, str]:
     shared = _repeated(variables, taken)
     qualified = {
         name: ".".join(filter(None, (_module(name, recording.spans), variable))) if variable in shared else variable
@@ -98,8 +99,14 @@ def _numbered(names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
     return found
 
 
-def _variable(node: Sample, recording: Recording) -> str:
-    return recording.variables.get(node.name.removesuffix(".draw"), "")
+def _variable(name: str, nodes: Sequence[Node], recording: Recording) -> str:
+    """That of the value, or of the one view or cast of it that is all that reads it."""
+    if found := recording.variables.get(name.removesuffix(".draw"), ""):
+        return found
+    readers = [node for node in nodes if name in node.inputs]
+    if len(readers) != 1 or not isinstance(reader := readers[0], Call) or not reads_same(reader):
+        return ""
+    return _variable(reader.name, nodes, recording)
 
 
 def _module(name: str, spans: Sequence[ModuleSpan]) -> str:

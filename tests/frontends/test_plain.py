@@ -466,6 +466,23 @@ def test_numbers_that_are_not_new_are_refused(draw: Callable[[Tensor], Tensor]):
         dgm.trace(seeded(draw), (values(4, 3),))
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: torch.bernoulli(PROBS).float(),
+        lambda: torch.multinomial(PROBS.expand(4, 3), 1).squeeze(-1),
+        lambda: td.Normal(MEAN, SCALE).rsample().to(torch.float64).view(3, 1),
+    ],
+)
+def test_a_draw_is_called_as_what_it_becomes_by_a_cast_or_a_view(draw: Callable[[], Tensor]):
+    def model() -> Tensor:
+        z = draw()
+        return torch.sin(z.float())
+
+    assert dgm.trace(model, ()).latents == ("z",)
+    assert dgm.check(model, ()).ok
+
+
 class Noisy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x + 0.5 * torch.randn_like(x)
