@@ -26,8 +26,8 @@ from dgmcompile.ir.graph import (
     Noise,
     Parameter,
     Ref,
+    is_size,
     map_arg,
-    names_in,
 )
 from dgmcompile.ir.size import Size
 
@@ -43,12 +43,13 @@ def fx_module(graph: Graph) -> fx.GraphModule:
         `InternalError` where a `Sample` is left.
     """
     written = _Writer(graph)
-    sizes = names_in([guard.expected for guard in graph.guards])
-    for node in graph:
+    given = [node for node in graph if isinstance(node, Input) or is_size(node)]
+    for node in given:
         written.node(node)
-        sizes = [name for name in sizes if name not in written.values]
-        if not sizes:
-            written.guards()
+    written.guards()
+    for node in graph:
+        if node.name not in written.values:
+            written.node(node)
     written.graph.output({key: written.values[node] for key, node in graph.outputs.items()})
     written.graph.lint()
     return fx.GraphModule(written.root, written.graph, class_name=class_name(graph.name))
@@ -67,7 +68,6 @@ class _Writer:
         self._arguments = {argument.name.lstrip("*"): self._argument(argument) for argument in graph.arguments}
         self._noise = self.graph.placeholder(NOISE, default_value=None) if graph.noises else None
         self._device: Any = None
-        self._unchecked = list(graph.guards)
 
     def _argument(self, argument: Argument) -> fx.Node:
         """All have a default after one that has: what the graph takes them to be, or None."""
@@ -125,10 +125,11 @@ class _Writer:
     # -- guards -----------------------------------------------------------------------------------------------
 
     def guards(self) -> None:
-        """What is not checked yet; of an argument that may be left out, nothing is."""
+        """What the graph takes as fixed; of an argument that may be left out, its size is not."""
         optional = {argument.name for argument in self._nodes.arguments if not argument.required}
-        unchecked, self._unchecked = self._unchecked, []
-        for guard in sorted(unchecked, key=lambda guard: isinstance(guard.dim, int)):  # a dim is there, or is not
+        for guard in sorted(
+            self._nodes.guards, key=lambda guard: isinstance(guard.dim, int)
+        ):  # a dim is there, or is not
             if guard.path[0] not in optional or not isinstance(guard.expected, Size):
                 self._guard(guard)
 

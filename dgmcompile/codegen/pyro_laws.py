@@ -14,6 +14,7 @@ import pyro.distributions as dist
 from dgmcompile.codegen.expressions import Names, literal, shape_text
 from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.ir.graph import Arg, Dim, Graph, Law, Ref, Sample, Shape, TransformStep
+from dgmcompile.ir.size import broadcast_shapes
 from dgmcompile.reparam import COMPOSITIONS, NOISE_TRANSFORMS, STEP_TRANSFORMS
 
 _ALWAYS_NAMED = frozenset({"probs", "logits"})
@@ -153,7 +154,9 @@ class LawTexts:
         constraints = cast(dict[str, Any], declared) if isinstance(declared, dict) else None
         usual = 0 if self._own_event_dim(law) == 0 else None
         found = [self._batch_of(value, _event_dim_of(constraints, name, usual)) for name, value in law.params.items()]
-        return reduce(_broadcast, (shape for shape in found if shape is not None), ()) if None not in found else None
+        return (
+            reduce(broadcast_shapes, (shape for shape in found if shape is not None), ()) if None not in found else None
+        )
 
     def _batch_of(self, value: Arg, event_dim: int | None) -> Shape | None:
         if isinstance(value, Law):
@@ -225,13 +228,6 @@ def _fits(found: Dim | None, wanted: Dim, dim: int, covered: frozenset[int]) -> 
     if found is None and wanted == 1 and any(plate < dim for plate in covered):
         return True
     return found == wanted or (dim in covered and found in (None, 1))
-
-
-def _broadcast(left: Shape, right: Shape) -> Shape:
-    """As torch broadcasts them; of two sizes that are not 1, the right one."""
-    rank = max(len(left), len(right))
-    left, right = ((*(1,) * (rank - len(shape)), *shape) for shape in (left, right))
-    return tuple(b if a == 1 or b != 1 else a for a, b in zip(left, right, strict=True))
 
 
 def _is_default(value: Arg, default: object) -> bool:

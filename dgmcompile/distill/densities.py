@@ -9,7 +9,8 @@ from dgmcompile.distill.divergences import LOG_PROBS
 from dgmcompile.distill.nodes import Nodes
 from dgmcompile.ir.graph import Arg, Formula, Graph, Law, Ref, Sample, Shape, TransformStep
 from dgmcompile.ir.probes import applied
-from dgmcompile.passes.draws import broadcast_shapes, step_shapes
+from dgmcompile.ir.size import broadcast_shapes
+from dgmcompile.passes.draws import step_shapes
 from dgmcompile.reparam import COMPOSITIONS, NOISE_TRANSFORMS, STEP_TRANSFORMS
 
 

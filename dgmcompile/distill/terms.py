@@ -22,7 +22,7 @@ from dgmcompile.distill.measures import are_comparable, measure_of
 from dgmcompile.distill.nodes import Nodes, Values
 from dgmcompile.distill.pair import Pair, PairedSite
 from dgmcompile.ir.graph import Arg, Dim, Input, Ref, Sample, Shape, is_size
-from dgmcompile.ir.size import Size, add, multiply
+from dgmcompile.ir.size import Size, add, broadcast_shapes, multiply
 
 Reduction = Literal["sum", "mean"]
 
@@ -175,14 +175,14 @@ class TermWriter:
         return Elementwise(self._nodes.summed(value, events, reduction), found.shape[: len(found.shape) - events])
 
     def _weighted(self, found: Elementwise, weight: Arg, is_mask: bool, name: str) -> Elementwise:
-        shape = _broadcast(self._nodes.shape(found.value), self._nodes.shape(weight))
+        shape = broadcast_shapes(self._nodes.shape(found.value), self._nodes.shape(weight))
         if weight is False:
             value = self._nodes.call(f"{name}.masked", "torch.zeros_like", (found.value,), shape)
         elif is_mask:
             value = self._nodes.call(f"{name}.masked", "torch.where", (weight, found.value, 0.0), shape)
         else:
             value = self._nodes.call(f"{name}.scaled", "torch.Tensor.mul", (found.value, weight), shape)
-        return Elementwise(value, _broadcast(found.shape, self._nodes.shape(weight)))
+        return Elementwise(value, broadcast_shapes(found.shape, self._nodes.shape(weight)))
 
     def _averaged(self, found: Elementwise, averaged: set[int], name: str, scale: float | None) -> Ref:
         """A mean over some dims of the full shape, a sum over the others: in as few calls as there can be."""
@@ -242,12 +242,6 @@ class Batch:
 
 def _product(dims: Iterable[Dim]) -> Dim:
     return reduce(multiply, dims, 1)
-
-
-def _broadcast(left: Shape, right: Shape) -> Shape:
-    rank = max(len(left), len(right))
-    left, right = ((*(1,) * (rank - len(shape)), *shape) for shape in (left, right))
-    return tuple(b if a == 1 else a for a, b in zip(left, right, strict=True))
 
 
 def _no_divergence(site: PairedSite, name: str, *notes: str) -> Diagnostic:

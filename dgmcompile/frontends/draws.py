@@ -60,33 +60,30 @@ class DrawRecorder:
         drawn, written = law_of(target, args, kwargs), written_by(target, args, kwargs)
         if written is not None:
             self._recorder.remember(written)
-        law, before = self._law(drawn), self._state(kwargs)
-        value = func(*args, **kwargs)
-        self._add(replace(law, shape=tuple(value.shape)), value, target, in_place=written is not None)
-        self._judge(target, before, self._state(kwargs))
+        law = self._law(drawn)
+        with self._judged(target, kwargs.get("generator")):
+            value = func(*args, **kwargs)
+            self._add(replace(law, shape=tuple(value.shape)), value, target, in_place=written is not None)
         return value
 
-    def _state(self, kwargs: Mapping[str, Any]) -> bytes:
-        """Of the generator that the call draws from."""
-        generator = kwargs.get("generator") or torch.default_generator
-        return generator.get_state().numpy().tobytes() if generator.device.type == "cpu" else b""
-
-    def _judge(self, drawn_by: str, before: bytes, after: bytes) -> None:
-        """A generator in a state in which it was before gives the same numbers again."""
+    @contextmanager
+    def _judged(self, drawn_by: str, generator: torch.Generator | None = None) -> Iterator[None]:
+        """A draw, made while inside. A generator in a state in which it was before gives the same numbers again."""
         recording, location = self._recorder.recording, location_of(user_frame())
-        if before == after:  # nothing was drawn: there is no element, or it is another device's generator
+        before = _state_of(generator)
+        yield
+        if before == _state_of(generator):  # nothing was drawn: there is no element, or it is another device's
             return
-        if (state := hash(before)) in recording.generator_states:
+        if before in recording.generator_states:
             recording.poison[recording.draws[-1]] = refusals.fixed_random(drawn_by, location)
-        recording.generator_states[state] = (drawn_by, location, recording.draws[-1])
+        recording.generator_states[before] = (drawn_by, location)
 
     def _part(self, target: str, drawn: RandomLaw, draw: Callable[[], Tensor]) -> Tensor:
         """A draw that a function makes something of."""
-        before = self._state({})
-        with self._recorder.paused():
-            value = draw()
-        self._add(replace(self._law(drawn), shape=tuple(value.shape)), value, target)
-        self._judge(target, before, self._state({}))
+        with self._judged(target):
+            with self._recorder.paused():
+                value = draw()
+            self._add(replace(self._law(drawn), shape=tuple(value.shape)), value, target)
         return value
 
     def _law(self, drawn: RandomLaw) -> Law:
@@ -101,18 +98,17 @@ class DrawRecorder:
         return self._drawn(distribution, lambda: original(distribution, *args, **kwargs))[0]
 
     def _drawn(self, distribution: Any, draw: Callable[[], Tensor]) -> tuple[Tensor, Node]:
-        self._drawing, before = True, self._state({})
-        try:
-            with self._recorder.paused():
-                value = draw().clone()
-            family = type(distribution).__name__
-            found = self._calls.unwrapped(distribution, family, location_of(user_frame()), tuple(value.shape))
-        finally:
-            self._drawing = False
-        law = replace(found.law, event_dim=event_dim_of(distribution), shape=tuple(value.shape))
-        node = self._add(law, value, f"{family}.sample")
-        self._judge(f"{family}.sample", before, self._state({}))
-        return value, node
+        family, location = type(distribution).__name__, location_of(user_frame())
+        with self._judged(f"{family}.sample"):
+            self._drawing = True
+            try:
+                with self._recorder.paused():
+                    value = draw().clone()
+                found = self._calls.unwrapped(distribution, family, location, tuple(value.shape))
+            finally:
+                self._drawing = False
+            law = replace(found.law, event_dim=event_dim_of(distribution), shape=tuple(value.shape))
+            return value, self._add(law, value, f"{family}.sample")
 
     def _add(self, law: Law, value: Tensor, drawn_by: str, in_place: bool = False) -> Node:
         recorder, location, variable = self._recorder, location_of(user_frame()), variable_of(user_frame())
@@ -149,6 +145,12 @@ class DrawRecorder:
         self._recorder.replace(replace(node, site=Site(name, "target", node.family)))
         self.marks_targets = True
         return value
+
+
+def _state_of(generator: torch.Generator | None) -> int:
+    """A number for the state of this one, or of the default one; the same for all states of another device's."""
+    generator = generator or torch.default_generator
+    return hash(generator.get_state().numpy().tobytes()) if generator.device.type == "cpu" else 0
 
 
 def _is_by_program(frame: FrameType | None) -> bool:

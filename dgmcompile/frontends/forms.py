@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dgmcompile.frontends.algebra import DISCRETE, Algebra
 from dgmcompile.frontends.targets import short_name
 from dgmcompile.ir.graph import Arg, Call, Ref
 
@@ -41,37 +42,6 @@ START: Mapping[str, Form] = {
     "StandardUniform": Form("Uniform", {"low": 0.0, "high": 1.0}),
     "StandardExponential": Form("Exponential", {"rate": 1.0}),
 }
-
-
-class Algebra(Protocol):
-    """Arithmetic on parameters: numbers at once, tensors by new calls."""
-
-    def add(self, a: Arg, b: Arg) -> Arg: ...
-    def mul(self, a: Arg, b: Arg) -> Arg: ...
-    def div(self, a: Arg, b: Arg) -> Arg: ...
-    def abs(self, a: Arg) -> Arg: ...
-    def sign(self, a: Arg) -> int | None:
-        """1 or -1 where it is known; no parameter is 0."""
-        ...
-
-    def zeros(self, matrix: Arg) -> Arg:
-        """As many as the matrix has rows."""
-        ...
-
-    def probability(self, a: Arg) -> Arg:
-        """In [0, 1]."""
-        ...
-
-    def rank(self, a: Arg) -> int: ...
-    def is_scale(self, a: Arg) -> bool: ...
-    def lower_triangular(self, a: Arg) -> bool: ...
-    def transposed(self, a: Arg) -> Arg | None:
-        """The matrix of which ``a`` is the transpose, if it is written as one."""
-        ...
-
-    def size(self, a: Arg, dim: int) -> Any:
-        """Of that dim."""
-        ...
 
 
 # from the family's noise to the program's
@@ -413,10 +383,6 @@ def _squeeze(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 
 # the same value
-
-
-DISCRETE = frozenset({"Bernoulli", "Categorical", "OneHotCategorical"})
-MASKS = DISCRETE | {"Binomial", "Poisson", "Geometric"}
 
 
 def _cast(form: Form, call: Operation, algebra: Algebra) -> Form | None:

@@ -7,25 +7,23 @@ of a Normal is a Normal. The last one on the way becomes the random variable, if
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import torch
 
-from dgmcompile.frontends.forms import ARITHMETIC, MASKS, RESHAPING, RULES, START, Form, Operation, Step
+from dgmcompile.frontends.algebra import Algebra
+from dgmcompile.frontends.forms import ARITHMETIC, RESHAPING, RULES, START, Form, Operation
 from dgmcompile.frontends.noise_parts import View, parted
 from dgmcompile.frontends.targets import short_name
 from dgmcompile.ir.binding import Drawn
 from dgmcompile.ir.graph import (
-    Arg,
     Call,
-    Constant,
     Node,
     Noise,
     Ref,
     Sample,
-    Shape,
     Site,
     is_size,
     leaves,
@@ -35,27 +33,25 @@ from dgmcompile.ir.graph import (
 
 @dataclass(frozen=True)
 class Lifted:
-    """The nodes, with samples for what was recovered; ``undo``: sample -> from its noise to the program's draw.
+    """The nodes, with samples for what was recovered.
 
-    ``noises``: the noise that each recovered sample was made of; ``parts``: those of noise that was taken apart.
+    ``recovered``: what the noise of each sample was drawn for; ``parts``: those of noise that was taken apart.
     """
 
     nodes: list[Node]
-    undo: Mapping[str, tuple[Step, ...]]
-    noises: Mapping[str, str]
+    recovered: Mapping[str, Drawn]
     parts: Mapping[str, tuple[tuple[str, View], ...]]
 
     def draws(self, drawn: Sequence[str]) -> list[Drawn | None]:
         """What became of each draw; None of what nothing reads."""
         by_name = {node.name: node for node in self.nodes}
-        recovered = {noise: sample for sample, noise in self.noises.items()}
 
         def drawn_at(name: str) -> Drawn | None:
             if name in self.parts:
                 parts = ((view, drawn_at(part)) for part, view in self.parts[name])
                 return Drawn("", parts=tuple((view, part) for view, part in parts if part is not None))
-            if name in recovered:
-                return Drawn(recovered[name], undo=self.undo[recovered[name]])
+            if name in self.recovered:
+                return self.recovered[name]
             return Drawn(name, is_value=isinstance(by_name[name], Sample)) if name in by_name else None
 
         return [drawn_at(name) for name in drawn]
@@ -68,23 +64,17 @@ def lifted(nodes: Sequence[Node], variables: Mapping[str, str]) -> Lifted:
         variables: node -> the program's variable for its value.
     """
     apart = parted(nodes)
-    nodes = apart.nodes
-    found = _Forms(nodes)
-    new, dropped = dict[str, list[Node]](), set[str]()
-    undo, noises = dict[str, tuple[Step, ...]](), dict[str, str]()
-    for noise in (node for node in nodes if isinstance(node, Noise)):
-        chain = found.chain(noise.name, variables)
-        if chain is None:
+    found = _Forms(apart.nodes)
+    new, dropped, recovered = dict[str, list[Node]](), set[str](), dict[str, Drawn]()
+    for noise in (node for node in apart.nodes if isinstance(node, Noise)):
+        if (chain := found.chain(noise.name, variables)) is None:
             continue
-        last = chain[-1]
-        form = found.forms[last]
-        made = found.sample(last)
-        new[last] = made
-        dropped.update(chain[:-1])
-        undo[made[-2].name if _is_cast(made) else last] = form.undo
-        noises[made[-2].name if _is_cast(made) else last] = noise.name
-    kept = [one for node in nodes if node.name not in dropped for one in new.get(node.name, [node])]
-    return Lifted(_with_sites(_with_needed(kept, found.algebra.nodes)), undo, noises, apart.parts)
+        *between, last = chain
+        new[last] = found.sample(last)
+        dropped.update(between)
+        recovered[noise.name] = Drawn(new[last][0].name, undo=found.forms[last].undo)
+    kept = [one for node in apart.nodes if node.name not in dropped for one in new.get(node.name, [node])]
+    return Lifted(_with_sites(_with_needed(kept, found.algebra.nodes)), recovered, apart.parts)
 
 
 def _with_sites(nodes: list[Node]) -> list[Node]:
@@ -104,10 +94,6 @@ def _with_sites(nodes: list[Node]) -> list[Node]:
 
 def _is_at_value(node: Node) -> TypeGuard[Sample]:
     return isinstance(node, Sample) and node.family == "Delta" and isinstance(node.params.get("v"), Ref)
-
-
-def _is_cast(made: Sequence[Node]) -> bool:
-    return isinstance(made[-1], Call)
 
 
 def _with_needed(nodes: list[Node], parameters: Mapping[str, Call]) -> list[Node]:
@@ -134,7 +120,7 @@ class _Forms:
     def __init__(self, nodes: Sequence[Node]) -> None:
         self._by_name = {node.name: node for node in nodes}
         self._order = {node.name: place for place, node in enumerate(nodes)}
-        self.algebra = _Algebra(self._by_name)
+        self.algebra = Algebra(self._by_name)
         self.forms: dict[str, Form] = {}
         self._made_of: dict[str, str] = {}
         self._readers: dict[str, list[str]] = {}
@@ -262,226 +248,3 @@ class _Forms:
             return node.dtype
         tensors = [self.algebra.dtype(leaf.name) for leaf in leaves(dict(form.params)) if isinstance(leaf, Ref)]
         return tensors[0] if tensors else torch.get_default_dtype()
-
-
-_POSITIVE = frozenset(["exp", "exp2", "softplus", "sqrt", "rsqrt", "sigmoid", "expit", "softmax", "ones", "ones_like"])
-_ROUNDED = ["sign", "round", "floor", "ceil", "trunc", "heaviside", "one_hot", "zeros", "zeros_like"]
-_CUT = ["relu", "relu6", "threshold", "hardtanh", "hardsigmoid", "clamp", "clip", "clamp_min"]
-_CHOSEN = ["where", "dropout", "tril", "triu", "masked_fill"]
-_OFTEN_ZERO = frozenset([*_ROUNDED, *_CUT, *_CHOSEN])
-"""What they return may be exactly 0, and is no scale."""
-
-_VIEWS = [
-    "view",
-    "reshape",
-    "flatten",
-    "unsqueeze",
-    "squeeze",
-    "expand",
-    "expand_as",
-    "transpose",
-    "permute",
-    "T",
-    "mT",
-]
-_PARTS = ["getitem", "chunk", "unbind", "split", "select", "narrow"]
-_COPIES = ["contiguous", "clone", "float", "double", "half", "bfloat16", "to", "type", "type_as", "identity", "detach"]
-_KEEP_SIGN = frozenset(["mT", *_VIEWS, *_PARTS, *_COPIES])
-
-
-class _Algebra:
-    """Writes parameters as further calls, which are part of the graph if something reads them."""
-
-    def __init__(self, nodes: Mapping[str, Node]) -> None:
-        self._by_name = nodes
-        self.nodes: dict[str, Call] = {}
-
-    def _node(self, name: str) -> Node:
-        return self.nodes.get(name) or self._by_name[name]
-
-    def dtype(self, name: str) -> torch.dtype | None:
-        return self._node(name).dtype
-
-    def add(self, a: Arg, b: Arg) -> Arg:
-        if _are_numbers(a, b):
-            return a + b
-        if _is_number(a, 0):
-            return b
-        if _is_number(b, 0):
-            return a
-        return self._call("add", a, b)
-
-    def mul(self, a: Arg, b: Arg) -> Arg:
-        if _are_numbers(a, b):
-            return a * b
-        if _is_number(a, 0) or _is_number(b, 0):
-            return 0.0
-        if _is_number(a, 1):
-            return b
-        if _is_number(b, 1):
-            return a
-        if _is_number(a, -1) and isinstance(b, Ref):
-            return self._negative(b)
-        return self._call("mul", a, b)
-
-    def _negative(self, a: Ref) -> Ref:
-        node = self._node(a.name)
-        if isinstance(node, Call) and short_name(node.target_name) in ("neg", "negative") and len(node.args) == 1:
-            return node.args[0]
-        return self._call("neg", a)
-
-    def div(self, a: Arg, b: Arg) -> Arg:
-        if _are_numbers(a, b):
-            return a / b
-        if _is_number(b, 1):
-            return a
-        if isinstance(b, Ref) and b.name in self.nodes and self.nodes[b.name].args[0] == 1.0:
-            divided = self.nodes[b.name]
-            if short_name(divided.target_name) == "div":
-                return self.mul(a, divided.args[1])
-        return self._call("div", a, b)
-
-    def abs(self, a: Arg) -> Arg:
-        return abs(a) if _are_numbers(a) else self._call("abs", a)
-
-    def zeros(self, matrix: Ref) -> Ref:
-        """As many as the matrix has rows."""
-        node = self._node(matrix.name)
-        shape = (node.shape or ())[:-1]
-        diagonal = self._add("torch.diagonal", (matrix,), {"dim1": -2, "dim2": -1}, shape, node.dtype)
-        return self._add("torch.zeros_like", (diagonal,), {}, shape, node.dtype)
-
-    def _call(self, word: str, *args: Arg) -> Ref:
-        refs = [arg for arg in args if isinstance(arg, Ref)]
-        if not refs or not all(map(self._is_real, refs)):  # whole numbers have an arithmetic of their own
-            raise ValueError("no real numbers")
-        shapes, dtypes = (
-            [self._node(ref.name).shape or () for ref in refs],
-            [self._node(ref.name).dtype for ref in refs],
-        )
-        target = f"torch.Tensor.{word}" if isinstance(args[0], Ref) else f"torch.{word}"
-        if word in ("mul", "add") and not isinstance(args[0], Ref):
-            args, target = args[::-1], f"torch.Tensor.{word}"
-        if word == "div" and not isinstance(args[0], Ref):
-            args, target = args[::-1], "torch.Tensor.__rtruediv__"
-        return self._add(target, args, {}, _broadcast(shapes), dtypes[0])
-
-    def _add(
-        self, target: str, args: tuple[Arg, ...], kwargs: Mapping[str, Arg], shape: Shape, dtype: torch.dtype | None
-    ) -> Ref:
-        for node in self.nodes.values():
-            if (node.target, node.args, node.kwargs) == (target, args, kwargs):
-                return Ref(node.name)
-        name = f"%lifted.{len(self.nodes)}"
-        self.nodes[name] = Call(name=name, target=target, args=args, kwargs=kwargs, shape=shape, dtype=dtype)
-        return Ref(name)
-
-    def sign(self, a: Arg) -> int | None:
-        if _are_numbers(a):
-            return 1 if a > 0 else -1 if a < 0 else None
-        return 1 if isinstance(a, Ref) and self._is_positive(a.name) else None
-
-    def probability(self, a: Arg) -> Arg:
-        """In [0, 1], as a threshold outside of it is never met, or always."""
-        if _are_numbers(a):
-            return min(max(a, 0.0), 1.0)
-        if not isinstance(a, Ref) or not self._is_real(a):
-            raise ValueError("no probability")
-        node = self._node(a.name)
-        if isinstance(node, Call) and short_name(node.target_name) in ("sigmoid", "expit", "softmax"):
-            return a
-        return self._add("torch.clamp", (a, 0, 1), {}, node.shape or (), node.dtype)
-
-    def rank(self, a: Arg) -> int:
-        return len(self._node(a.name).shape or ()) if isinstance(a, Ref) else 0
-
-    def _is_real(self, a: Arg) -> bool:
-        dtype = self._node(a.name).dtype if isinstance(a, Ref) else None
-        return dtype is not None and dtype.is_floating_point
-
-    def is_scale(self, a: Arg) -> bool:
-        """Is it a real number that is not 0 now and then, as a mask is?"""
-        if not isinstance(a, Ref):
-            return not _is_number(a, 0)
-        node = self._node(a.name)
-        if not self._is_real(a) or (isinstance(node, Sample) and node.family in MASKS):
-            return False
-        if not isinstance(node, Call):
-            return True
-        word, args = short_name(node.target_name), node.args
-        if word in _OFTEN_ZERO:
-            return self._is_positive(a.name)
-        if word in _KEEP_SIGN or word in ("sub", "rsub", "mul", "div", "neg", "add"):
-            return all(self.is_scale(arg) for arg in args if isinstance(arg, Ref | int | float)) or self._is_positive(
-                a.name
-            )
-        return True
-
-    def _is_positive(self, name: str) -> bool:
-        """By how it is made."""
-        node = self._node(name)
-        if isinstance(node, Constant):
-            return all(isinstance(value, int | float) and value > 0 for value in leaves(node.value))
-        if not isinstance(node, Call):
-            return False
-        word, args = short_name(node.target_name), node.args
-        if word in _POSITIVE:
-            return True
-        if word in _KEEP_SIGN and args:
-            return self.sign(args[0]) == 1
-        if word in ("mul", "multiply", "div", "divide", "add", "rtruediv"):
-            return bool(args) and not node.kwargs and all(self.sign(arg) == 1 for arg in args)
-        if word in ("clamp", "clamp_min", "clip"):
-            low = args[1] if len(args) > 1 else node.kwargs.get("min")
-            return self.sign(low) == 1 if low is not None else False
-        if word == "pow":
-            return self.sign(args[0]) == 1
-        return False
-
-    def lower_triangular(self, a: Arg) -> bool:
-        node = self._node(a.name) if isinstance(a, Ref) else None
-        if not isinstance(node, Call):
-            return False
-        word = short_name(node.target_name)
-        if word in ("cholesky", "cholesky_ex"):
-            return not node.kwargs.get("upper", False) and True not in node.args[1:]
-        if word == "getitem" and node.args[1:] == (0,):
-            inner = self._node(node.args[0].name)
-            is_factor = short_name(getattr(inner, "target_name", "")) == "cholesky_ex"
-            return is_factor and self.lower_triangular(node.args[0])
-        return False
-
-    def transposed(self, a: Arg) -> Arg | None:
-        node = self._node(a.name) if isinstance(a, Ref) else None
-        if not isinstance(node, Call):
-            return None
-        word, dims = short_name(node.target_name), node.args[1:]
-        if (word == "T" and len(node.shape or ()) == 2) or word in ("mT", "t"):
-            return node.args[0]
-        if word in ("transpose", "swapaxes") and len(dims) == 2:
-            rank = len(node.shape or ())
-            return node.args[0] if {dim % rank for dim in dims} == {rank - 1, rank - 2} else None
-        return None
-
-    def size(self, a: Arg, dim: int) -> Any:
-        shape = self._node(a.name).shape if isinstance(a, Ref) else None
-        return shape[dim] if shape else None
-
-
-def _are_numbers(*values: Arg) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-
-
-def _is_number(value: Arg, number: float) -> bool:
-    return _are_numbers(value) and value == number
-
-
-def _broadcast(shapes: Iterable[Shape]) -> Shape:
-    """Of shapes that do broadcast."""
-    found: list[Any] = []
-    for shape in shapes:
-        found = [1] * (len(shape) - len(found)) + found
-        for place in range(1, len(shape) + 1):
-            if shape[-place] != 1:
-                found[-place] = shape[-place]
-    return tuple(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from dgmcompile.ir.graph import Input, Node, Parameter
 
@@ -13,7 +13,7 @@ def named(nodes: Iterable[Node], hints: dict[str, str]) -> dict[str, str]:
     names: dict[str, str] = {}
     taken: set[str] = set()
     for node in sorted(nodes, key=_precedence):
-        names[node.name] = _unused(_wanted(node, hints), taken)
+        names[node.name] = unused(_wanted(node, hints), taken)
         taken.add(names[node.name])
     return names
 
@@ -30,7 +30,8 @@ def _wanted(node: Node, hints: dict[str, str]) -> str:
     return node.path if isinstance(node, Parameter) else hints.get(node.name) or "value"
 
 
-def _unused(name: str, taken: set[str]) -> str:
+def unused(name: str, taken: Container[str]) -> str:
+    """The name, or with the first number that makes it another one."""
     count, unique = 0, name
     while unique in taken:
         count += 1

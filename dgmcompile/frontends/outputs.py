@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
+from dgmcompile.frontends.naming import unused
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.ir.graph import Role, Sample, Site
 
@@ -20,7 +20,7 @@ def add_outputs(recorder: Recorder, result: Any) -> None:
     recording = recorder.recording
     for key, tensor in results_of(result):
         variable = recording.variables.get(recorder.ref(tensor).name, "")
-        name = _unused(key or variable or OUTPUT, recording.results)
+        name = unused(key or variable or OUTPUT, recording.results)
         recorder.add(deterministic(recorder, name, "target", tensor), name)
         recording.results.append(name)
 
@@ -42,10 +42,6 @@ def results_of(result: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
 
 def _joined(key: str, name: str) -> str:
     return f"{key}.{name}" if key else name
-
-
-def _unused(name: str, taken: Sequence[str]) -> str:
-    return next(found for i in count() if (found := f"{name}_{i}" if i else name) not in taken)
 
 
 def deterministic(recorder: Recorder, name: str, role: Role, value: Tensor) -> Sample:

@@ -378,7 +378,7 @@ class Recorder(TorchFunctionMode):
         with self._inside():
             if self.on_random is not None and (target in RANDOM_CALLS or target in COMPOSED_CALLS):
                 return self.on_random(func, target or "", args, kwargs)
-            return self.record_call(func, target, args, kwargs, result)
+            return self._record_call(func, target, args, kwargs, result)
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
@@ -392,15 +392,9 @@ class Recorder(TorchFunctionMode):
     def is_paused(self) -> bool:
         return self._paused
 
-    def record_call(
-        self,
-        func: Callable[..., Any],
-        target: str | None,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        result: Any = None,
+    def _record_call(
+        self, func: Callable[..., Any], target: str | None, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> Any:
-        """Make the call, unless ``result`` is what it returned, and add its node."""
         try:
             node_args, node_kwargs = self.arg(args), self.arg(kwargs)
         except NotImplementedError:  # such tensors have no memory of their own

@@ -64,6 +64,6 @@ class Recording:
     strays: dict[str, Diagnostic] = field(default_factory=dict)
     warnings_if_plain: list[Diagnostic] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
-    generator_states: dict[int, tuple[str, Location | None, str]] = field(default_factory=dict)
+    generator_states: dict[int, tuple[str, Location | None]] = field(default_factory=dict)
     results: list[str] = field(default_factory=list)
     is_plain: bool = False

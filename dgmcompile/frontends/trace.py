@@ -199,11 +199,10 @@ class _Program:
         try:
             sites, draws = SiteRecorder(recorder, calls), DrawRecorder(recorder, calls, self._names)
             unseen = recorder.unseen_calls() if first else nullcontext()
+            drawing = nullcontext() if self._is_pyros else draws.watching()
+            pyros = (ending_samplers(), calls.watched(), sites, hidden_draws(sites.hidden))
             with contextlib.ExitStack() as watched:
-                for context in (ending_samplers(), calls.watched(), sites, hidden_draws(sites.hidden)):
-                    watched.enter_context(context)
-                drawing = nullcontext() if self._is_pyros else draws.watching()
-                for context in (drawing, recorder.recording_modules(), unseen, recorder):
+                for context in (*pyros, drawing, recorder.recording_modules(), unseen, recorder):
                     watched.enter_context(context)
                 result = self._model(*args, **kwargs)
             self._finish(recorder, sites, draws, result)
@@ -403,12 +402,10 @@ def _refuse_other_sites(first: Run, second: Run) -> None:
 
 
 def _refuse_fixed(base: Run, again: Run) -> None:
-    """With another seed outside, every draw has to be another one."""
-    alive = {node.name for node in base.nodes}
-    for state in base.recording.generator_states.keys() & again.recording.generator_states.keys():
-        drawn_by, location, _ = base.recording.generator_states[state]
-        if base.recording.is_plain and alive:
-            raise CompileError(refusals.fixed_random(drawn_by, location))
+    """With another seed outside, every draw of a plain program has to be another one."""
+    states = base.recording.generator_states
+    if same := states.keys() & again.recording.generator_states.keys():
+        raise CompileError(refusals.fixed_random(*states[same.pop()]))
 
 
 def _refuse_fresh(base: Run, again: Run) -> None:

@@ -101,7 +101,7 @@ def _numbered(names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
 
 def _variable(name: str, nodes: Sequence[Node], recording: Recording) -> str:
     """That of the value, or of the one view or cast of it that is all that reads it."""
-    if found := recording.variables.get(name.removesuffix(".draw"), ""):
+    if found := recording.variables.get(name, ""):
         return found
     readers = [node for node in nodes if name in node.inputs]
     if len(readers) != 1 or not isinstance(reader := readers[0], Call) or not reads_same(reader):
@@ -111,7 +111,7 @@ def _variable(name: str, nodes: Sequence[Node], recording: Recording) -> str:
 
 def _module(name: str, spans: Sequence[ModuleSpan]) -> str:
     """The innermost submodule in which a node was recorded."""
-    number = int(name.removesuffix(".draw")[1:])
+    number = int(name[1:].partition(".")[0])  # of a value that is cast as well, ``%12.draw``
     inside = [span for span in spans if span.start < number <= span.end]
     return max(inside, key=lambda span: span.start).path if inside else ""
 

@@ -84,6 +84,13 @@ def multiply(left: Size | int, right: Size | int) -> Size | int:
     return Size.of(terms)
 
 
+def broadcast_shapes(left: tuple[Size | int, ...], right: tuple[Size | int, ...]) -> tuple[Size | int, ...]:
+    """As torch broadcasts them; of two sizes that are not 1, the right one."""
+    rank = max(len(left), len(right))
+    left, right = ((*(1,) * (rank - len(shape)), *shape) for shape in (left, right))
+    return tuple(b if a == 1 or b != 1 else a for a, b in zip(left, right, strict=True))
+
+
 def _terms(value: Size | int) -> dict[Monomial, int]:
     return dict(value.terms) if isinstance(value, Size) else {(): value}
 

@@ -12,6 +12,7 @@ import torch
 
 from dgmcompile.ir.graph import Arg, Call, Formula, Graph, Law, Node, Noise, Ref, Sample, Shape, TransformStep
 from dgmcompile.ir.probes import applied
+from dgmcompile.ir.size import broadcast_shapes
 from dgmcompile.passes.inference import infer_type
 from dgmcompile.reparam import (
     COMPOSITIONS,
@@ -262,13 +263,6 @@ class SiteWriter:
         """``formula(*args)``; where its shape cannot be told it is ``shape``."""
         inferred = infer_type(formula, args, self.types)
         return self._append(label, formula, args, inferred[0] if inferred else shape, kwargs)
-
-
-def broadcast_shapes(left: Shape, right: Shape) -> Shape:
-    """As torch broadcasts them; of two sizes that are not 1, the right one."""
-    rank = max(len(left), len(right))
-    left, right = ((*(1,) * (rank - len(shape)), *shape) for shape in (left, right))
-    return tuple(b if a == 1 or b != 1 else a for a, b in zip(left, right, strict=True))
 
 
 def _positional(family: NoiseTransform, params: Mapping[str, Arg]) -> list[Arg]:

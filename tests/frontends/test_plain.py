@@ -87,7 +87,12 @@ def families(graph: Any) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", RECOVERED)
 def test_a_random_variable_is_recovered_from_noise(name: str):
-    draw, family = RECOVERED[name]
+    graph = the_latent(*RECOVERED[name])
+    assert not [node for node in graph if isinstance(node, Noise)]
+
+
+def the_latent(draw: Callable[[], Tensor], family: str) -> Any:
+    """The graph of a program with one latent, ``z``, which is checked."""
 
     def model() -> Tensor:
         z = draw()
@@ -96,9 +101,9 @@ def test_a_random_variable_is_recovered_from_noise(name: str):
     graph = dgm.trace(model, ())
     (sample,) = (node for node in graph.samples if node.site and node.site.role == "latent")
     assert (sample.family, sample.site and sample.site.name) == (family, "z")
-    assert not [node for node in graph if isinstance(node, Noise)]
     report = dgm.check(model, ())
     assert report.ok, str(report)
+    return graph
 
 
 KEPT: dict[str, Callable[[], Tensor]] = {
@@ -185,17 +190,7 @@ LIBRARY: dict[str, tuple[Callable[[], Tensor], str]] = {
 
 @pytest.mark.parametrize("name", LIBRARY)
 def test_what_torch_draws_is_a_random_variable(name: str):
-    draw, family = LIBRARY[name]
-
-    def model() -> Tensor:
-        z = draw()
-        return torch.sin(z.float())
-
-    graph = dgm.trace(model, ())
-    (sample,) = (node for node in graph.samples if node.site and node.site.role == "latent")
-    assert (sample.family, sample.site and sample.site.name) == (family, "z")
-    report = dgm.check(model, ())
-    assert report.ok, str(report)
+    the_latent(*LIBRARY[name])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,214 @@
+"""Parameters of laws, computed and judged by how the program makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+
+import torch
+
+from dgmcompile.frontends.targets import short_name
+from dgmcompile.ir.graph import Arg, Call, Constant, Dim, Node, Ref, Sample, Shape, leaves
+from dgmcompile.ir.size import broadcast_shapes
+
+DISCRETE = frozenset({"Bernoulli", "Categorical", "OneHotCategorical"})
+_MASKS = DISCRETE | {"Binomial", "Poisson", "Geometric"}
+"""Families of which a draw is 0 now and then."""
+
+_POSITIVE = frozenset(["exp", "exp2", "softplus", "sqrt", "rsqrt", "sigmoid", "expit", "softmax", "ones", "ones_like"])
+_ROUNDED = ["sign", "round", "floor", "ceil", "trunc", "heaviside", "one_hot", "zeros", "zeros_like"]
+_CUT = ["relu", "relu6", "threshold", "hardtanh", "hardsigmoid", "clamp", "clip", "clamp_min"]
+_CHOSEN = ["where", "dropout", "tril", "triu", "masked_fill"]
+_OFTEN_ZERO = frozenset([*_ROUNDED, *_CUT, *_CHOSEN])
+"""What they return may be exactly 0, and is no scale."""
+
+_VIEWS = ["view", "reshape", "flatten", "unsqueeze", "squeeze", "expand", "expand_as", "transpose", "permute"]
+_PARTS = ["getitem", "chunk", "unbind", "split", "select", "narrow"]
+_COPIES = ["contiguous", "clone", "float", "double", "half", "bfloat16", "to", "type", "type_as", "identity", "detach"]
+_KEEP_SIGN = frozenset(["T", "mT", *_VIEWS, *_PARTS, *_COPIES])
+
+
+class Algebra:
+    """Arithmetic on parameters: of numbers at once, of tensors by further calls, which stay if something reads them."""
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self._by_name = nodes
+        self.nodes: dict[str, Call] = {}
+
+    def _node(self, name: str) -> Node:
+        return self.nodes.get(name) or self._by_name[name]
+
+    def dtype(self, name: str) -> torch.dtype | None:
+        return self._node(name).dtype
+
+    def add(self, a: Arg, b: Arg) -> Arg:
+        if _are_numbers(a, b):
+            return a + b
+        if _is_number(a, 0):
+            return b
+        if _is_number(b, 0):
+            return a
+        return self._call("add", a, b)
+
+    def mul(self, a: Arg, b: Arg) -> Arg:
+        if _are_numbers(a, b):
+            return a * b
+        if _is_number(a, 0) or _is_number(b, 0):
+            return 0.0
+        if _is_number(a, 1):
+            return b
+        if _is_number(b, 1):
+            return a
+        if _is_number(a, -1) and isinstance(b, Ref):
+            return self._negative(b)
+        return self._call("mul", a, b)
+
+    def _negative(self, a: Ref) -> Ref:
+        node = self._node(a.name)
+        if isinstance(node, Call) and short_name(node.target_name) in ("neg", "negative") and len(node.args) == 1:
+            return node.args[0]
+        return self._call("neg", a)
+
+    def div(self, a: Arg, b: Arg) -> Arg:
+        if _are_numbers(a, b):
+            return a / b
+        if _is_number(b, 1):
+            return a
+        if isinstance(b, Ref) and b.name in self.nodes and self.nodes[b.name].args[0] == 1.0:
+            divided = self.nodes[b.name]
+            if short_name(divided.target_name) == "div":
+                return self.mul(a, divided.args[1])
+        return self._call("div", a, b)
+
+    def abs(self, a: Arg) -> Arg:
+        return abs(a) if _are_numbers(a) else self._call("abs", a)
+
+    def zeros(self, matrix: Ref) -> Ref:
+        """As many as the matrix has rows."""
+        node = self._node(matrix.name)
+        shape = (node.shape or ())[:-1]
+        diagonal = self._add("torch.diagonal", (matrix,), {"dim1": -2, "dim2": -1}, shape, node.dtype)
+        return self._add("torch.zeros_like", (diagonal,), {}, shape, node.dtype)
+
+    def _call(self, word: str, *args: Arg) -> Ref:
+        refs = [arg for arg in args if isinstance(arg, Ref)]
+        if not refs or not all(map(self._is_real, refs)):  # whole numbers have an arithmetic of their own
+            raise ValueError("no real numbers")
+        shape = reduce(broadcast_shapes, (self._node(ref.name).shape or () for ref in refs))
+        target = f"torch.Tensor.{word}" if isinstance(args[0], Ref) else f"torch.{word}"
+        if word in ("mul", "add") and not isinstance(args[0], Ref):
+            args, target = args[::-1], f"torch.Tensor.{word}"
+        if word == "div" and not isinstance(args[0], Ref):
+            args, target = args[::-1], "torch.Tensor.__rtruediv__"
+        return self._add(target, args, {}, shape, self.dtype(refs[0].name))
+
+    def _add(
+        self, target: str, args: tuple[Arg, ...], kwargs: Mapping[str, Arg], shape: Shape, dtype: torch.dtype | None
+    ) -> Ref:
+        for node in self.nodes.values():
+            if (node.target, node.args, node.kwargs) == (target, args, kwargs):
+                return Ref(node.name)
+        name = f"%lifted.{len(self.nodes)}"
+        self.nodes[name] = Call(name=name, target=target, args=args, kwargs=kwargs, shape=shape, dtype=dtype)
+        return Ref(name)
+
+    def sign(self, a: Arg) -> int | None:
+        """1 or -1 where it is known."""
+        if _are_numbers(a):
+            return 1 if a > 0 else -1 if a < 0 else None
+        return 1 if isinstance(a, Ref) and self._is_positive(a.name) else None
+
+    def probability(self, a: Arg) -> Arg:
+        """In [0, 1], as a threshold outside of it is never met, or always."""
+        if _are_numbers(a):
+            return min(max(a, 0.0), 1.0)
+        if not isinstance(a, Ref) or not self._is_real(a):
+            raise ValueError("no probability")
+        node = self._node(a.name)
+        if isinstance(node, Call) and short_name(node.target_name) in ("sigmoid", "expit", "softmax"):
+            return a
+        return self._add("torch.clamp", (a, 0, 1), {}, node.shape or (), node.dtype)
+
+    def rank(self, a: Arg) -> int:
+        return len(self._node(a.name).shape or ()) if isinstance(a, Ref) else 0
+
+    def _is_real(self, a: Arg) -> bool:
+        dtype = self._node(a.name).dtype if isinstance(a, Ref) else None
+        return dtype is not None and dtype.is_floating_point
+
+    def is_scale(self, a: Arg) -> bool:
+        """Is it a real number that is not 0 now and then, as a mask is?"""
+        if not isinstance(a, Ref):
+            return not _is_number(a, 0)
+        node = self._node(a.name)
+        if not self._is_real(a) or (isinstance(node, Sample) and node.family in _MASKS):
+            return False
+        if not isinstance(node, Call):
+            return True
+        word, args = short_name(node.target_name), node.args
+        if word in _OFTEN_ZERO:
+            return self._is_positive(a.name)
+        if word in _KEEP_SIGN or word in ("sub", "rsub", "mul", "div", "neg", "add"):
+            made_of = [arg for arg in args if isinstance(arg, Ref | int | float)]
+            return all(map(self.is_scale, made_of)) or self._is_positive(a.name)
+        return True
+
+    def _is_positive(self, name: str) -> bool:
+        """By how it is made."""
+        node = self._node(name)
+        if isinstance(node, Constant):
+            return all(isinstance(value, int | float) and value > 0 for value in leaves(node.value))
+        if not isinstance(node, Call):
+            return False
+        word, args = short_name(node.target_name), node.args
+        if word in _POSITIVE:
+            return True
+        if word in _KEEP_SIGN and args:
+            return self.sign(args[0]) == 1
+        if word in ("mul", "multiply", "div", "divide", "add", "rtruediv"):
+            return bool(args) and not node.kwargs and all(self.sign(arg) == 1 for arg in args)
+        if word in ("clamp", "clamp_min", "clip"):
+            low = args[1] if len(args) > 1 else node.kwargs.get("min")
+            return self.sign(low) == 1 if low is not None else False
+        if word == "pow":
+            return self.sign(args[0]) == 1
+        return False
+
+    def lower_triangular(self, a: Arg) -> bool:
+        node = self._node(a.name) if isinstance(a, Ref) else None
+        if not isinstance(node, Call):
+            return False
+        word = short_name(node.target_name)
+        if word in ("cholesky", "cholesky_ex"):
+            return not node.kwargs.get("upper", False) and True not in node.args[1:]
+        if word == "getitem" and node.args[1:] == (0,):
+            inner = self._node(node.args[0].name)
+            is_factor = short_name(getattr(inner, "target_name", "")) == "cholesky_ex"
+            return is_factor and self.lower_triangular(node.args[0])
+        return False
+
+    def transposed(self, a: Arg) -> Arg | None:
+        """The matrix of which ``a`` is the transpose, if it is written as one."""
+        node = self._node(a.name) if isinstance(a, Ref) else None
+        if not isinstance(node, Call):
+            return None
+        word, dims = short_name(node.target_name), node.args[1:]
+        if (word == "T" and len(node.shape or ()) == 2) or word in ("mT", "t"):
+            return node.args[0]
+        if word in ("transpose", "swapaxes") and len(dims) == 2:
+            rank = len(node.shape or ())
+            return node.args[0] if {dim % rank for dim in dims} == {rank - 1, rank - 2} else None
+        return None
+
+    def size(self, a: Arg, dim: int) -> Dim | None:
+        """Of that dim; None of what has none."""
+        shape = self._node(a.name).shape if isinstance(a, Ref) else None
+        return shape[dim] if shape else None
+
+
+def _are_numbers(*values: Arg) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _is_number(value: Arg, number: float) -> bool:
+    return _are_numbers(value) and value == number
