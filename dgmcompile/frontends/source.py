@@ -91,9 +91,16 @@ def in_expand() -> bool:
     return False
 
 
-@cache
-def _positions(code: CodeType) -> list[tuple[int | None, int | None, int | None, int | None]]:
-    return list(code.co_positions())
+_Positions = list[tuple[int | None, int | None, int | None, int | None]]
+
+_POSITIONS: dict[int, tuple[CodeType, _Positions]] = {}
+"""By the code's identity: its hash is that of all that it holds, made anew at each question."""
+
+
+def _positions(code: CodeType) -> _Positions:
+    if id(code) not in _POSITIONS:
+        _POSITIONS[id(code)] = code, list(code.co_positions())
+    return _POSITIONS[id(code)][1]
 
 
 def span_of(frame: FrameType) -> Span | None:
