@@ -15,11 +15,12 @@ from torch import Tensor
 
 from dgmcompile.frontends import refusals
 from dgmcompile.frontends.distributions import ConstructorCalls, event_dim_of, methods_of_distributions
+from dgmcompile.frontends.libraries import in_torch_or_pyro, is_library
 from dgmcompile.frontends.marks import marked_by
 from dgmcompile.frontends.outputs import deterministic
 from dgmcompile.frontends.random_calls import COMPOSED_CALLS, NOISE, RandomLaw, law_of, written_by
 from dgmcompile.frontends.record import Recorder
-from dgmcompile.frontends.source import in_torch_or_pyro, is_library, location_of, user_frame, variable_of
+from dgmcompile.frontends.source import location_of, user_frame, variable_of
 from dgmcompile.ir.graph import Law, Node, Noise, Sample, Site
 
 

@@ -21,8 +21,8 @@ import pyro
 import torch
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
+from dgmcompile.frontends.libraries import is_library
 from dgmcompile.frontends.modules import as_callable, behind, signature_of
-from dgmcompile.frontends.source import is_library
 
 MODEL, STUDENT, EXAMPLE_INPUTS = "model", "student", "example_inputs"
 """What the variables of a file are called, unless its user says otherwise."""

@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Literal
 
+from dgmcompile.frontends.libraries import is_library, is_recording, is_users
 from dgmcompile.frontends.source import (
     Span,
-    is_library,
-    is_recording,
-    is_users,
     node_span,
     of_files,
     span_of,

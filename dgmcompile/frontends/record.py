@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
 from torch.overrides import TorchFunctionMode
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
@@ -33,6 +34,7 @@ from dgmcompile.frontends.calls import (
     same_device,
     type_of,
 )
+from dgmcompile.frontends.libraries import in_torch_or_pyro, is_library
 from dgmcompile.frontends.modules import ModulePaths, is_hooked, is_standard
 from dgmcompile.frontends.random_calls import COMPOSED_CALLS, RANDOM_CALLS
 from dgmcompile.frontends.reads import is_harmless, use_of
@@ -42,8 +44,6 @@ from dgmcompile.frontends.source import (
     called_for,
     calling_frame,
     in_expand,
-    in_torch_or_pyro,
-    is_library,
     location_of,
     user_frame,
     variable_of,
@@ -360,6 +360,8 @@ class Recorder(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if not self._paused and isinstance(func, HigherOrderOperator):
+            raise CompileError(refusals.higher_order(func.name(), location_of(user_frame())))
         if self._device.type not in _RAISE and getattr(func, "__name__", "").strip("_") in INDEXED:
             with self._inside():
                 _rehearse(func, args, kwargs)
@@ -759,7 +761,7 @@ class Recorder(TorchFunctionMode):
             hint = assigned_name(frame) or module_hint(path)
             ref = self.call(f"self.{path}", node_args, node_kwargs, plain(result), location, hint)
             self._elements(ref, plain(result), frame)
-            self._without_gradient(ref, result, frame)
+            self.name_variable(self._without_gradient(ref, result, frame))
             if before.drew():
                 self.recording.warnings.append(refusals.random_module(path, module, location))
             if in_autocast():
@@ -783,6 +785,8 @@ class Recorder(TorchFunctionMode):
                     (assigned_name(frame), *hints),
                 )
             )
+            for leaf, value in zip(leaves(output), leaves(plain(result)), strict=True):
+                self._without_gradient(leaf, value, frame)
         return result
 
 

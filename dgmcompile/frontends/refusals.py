@@ -254,6 +254,23 @@ def unknown_call(name: str, location: Location | None) -> Diagnostic:
     )
 
 
+def higher_order(name: str, location: Location | None) -> Diagnostic:
+    """An operator that runs graphs of its own, as exported programs have it for branches and loops."""
+    if name in ("cond", "while_loop"):
+        return Diagnostic(
+            code="value-branch",
+            message=f"in torch.{name} the value of a tensor decides what runs",
+            location=location,
+            help="compute both ways, or as many steps as may be needed, and choose by torch.where",
+        )
+    return Diagnostic(
+        code="unknown-call",
+        message=f"{name} runs a graph of its own, which cannot be followed",
+        location=location,
+        help="write it by torch calls in the program itself",
+    )
+
+
 def functional_transform(location: Location | None) -> Diagnostic:
     """Inside ``torch.vmap`` or ``torch.func.grad``, whose tensors are stand-ins."""
     return Diagnostic(
@@ -338,6 +355,20 @@ def chosen_targets(names: tuple[str, ...]) -> Diagnostic:
     )
 
 
+def certain_target(name: str, draws: bool, location: Location | None) -> Diagnostic:
+    """What a program of plain PyTorch returns that is the same at every draw.
+
+    A warning where it draws something, which then has nothing to do with the result.
+    """
+    return Diagnostic(
+        severity="warning" if draws else "note",
+        code="certain-target",
+        message=f"{name!r} depends on nothing that the program draws: it is compared by its squared distance",
+        location=location,
+        help="if these are the parameters of a law, say so: dgm.target('label', Categorical(logits=logits))",
+    )
+
+
 def random_module(path: str, module: nn.Module, location: Location | None) -> Diagnostic:
     """A submodule that draws random numbers by itself, as dropout in training mode does."""
     return Diagnostic(
@@ -356,7 +387,8 @@ def random_call(name: str, location: Location | None) -> Diagnostic:
         code="random-call",
         message=f"{name} draws random numbers by itself, at every call anew",
         location=location,
-        help="call it with training=False, or know that its noise is not shared between teacher and student",
+        help="call it with training=False (export model.eval(), not the model), or know that its noise is not shared "
+        "between teacher and student",
     )
 
 

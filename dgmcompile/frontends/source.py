@@ -4,54 +4,18 @@ from __future__ import annotations
 
 import ast
 import linecache
-import os
 import sys
-from functools import cache, lru_cache
+from functools import lru_cache
 from types import CodeType, FrameType
 
-import pyro
 import torch
 
 from dgmcompile.diagnostics import Location
-
-
-def _folder(file: str | None) -> str:
-    return os.path.join(os.path.dirname(os.path.abspath(file or "")), "")
-
-
-_PACKAGE = _folder(os.path.dirname(__file__))
-_LIBRARIES = (_PACKAGE, _folder(torch.__file__), _folder(pyro.__file__))
-_CALLERS = tuple(
-    os.path.join(_PACKAGE, *path)
-    for path in (("frontends", "trace.py"), ("replay", "__init__.py"), ("replay", "original.py"))
-)
-"""What runs a model."""
-_STANDARD_LIBRARY = _folder(os.__file__)
-_DISPATCH = (os.path.join("torch", "_tensor.py"), os.path.join("torch", "overrides.py"))
-_SITE_PACKAGES = os.path.join(_STANDARD_LIBRARY, "site-packages", "")
+from dgmcompile.frontends.fx_source import Stack, is_last, stack_of
+from dgmcompile.frontends.libraries import in_torch_or_pyro, is_dispatch, is_library, is_recording
 
 Span = tuple[int, int, int, int]
 """First line, first column, last line, last column; columns count UTF-8 bytes from 0, as in ast."""
-
-
-def is_users(file: str) -> bool:
-    """Is it the user's own, and no package's that is installed?"""
-    return not is_library(file) and not os.path.abspath(file).startswith(_SITE_PACKAGES)
-
-
-def is_recording(frame: FrameType) -> bool:
-    """Is it where this package runs the model?"""
-    return frame.f_code.co_filename in _CALLERS
-
-
-@cache
-def is_library(file: str) -> bool:
-    if file.startswith("<") and not linecache.getlines(file):
-        return True
-    path = os.path.abspath(file)
-    if path.startswith(_LIBRARIES):
-        return True
-    return path.startswith(_STANDARD_LIBRARY) and not path.startswith(_SITE_PACKAGES)
 
 
 def user_frame() -> FrameType | None:
@@ -68,16 +32,9 @@ def user_frame() -> FrameType | None:
 def calling_frame() -> FrameType | None:
     """The innermost frame outside this package and torch's dispatch: the code that made the call."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and (
-        frame.f_code.co_filename.startswith(_PACKAGE) or frame.f_code.co_filename.endswith(_DISPATCH)
-    ):
+    while frame is not None and is_dispatch(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
-
-
-def in_torch_or_pyro(frame: FrameType | None) -> bool:
-    """Is it code of the two libraries themselves?"""
-    return frame is not None and os.path.abspath(frame.f_code.co_filename).startswith(_LIBRARIES)
 
 
 def in_expand() -> bool:
@@ -115,6 +72,9 @@ def location_of(frame: FrameType | None) -> Location | None:
     """The same as a `Location`, whose columns count characters from 1."""
     if frame is None:
         return None
+    if stack := stack_of(frame, _assigned(frame)):
+        text = linecache.getline(*stack[-1])
+        return Location(*stack[-1], len(text) - len(text.lstrip()) + 1, len(text.rstrip()) + 1)
     file = frame.f_code.co_filename
     if (span := span_of(frame)) is None:
         return Location(file, frame.f_lineno)
@@ -165,8 +125,31 @@ def _target_name(target: ast.expr) -> str:
 
 
 def assigned_name(frame: FrameType | None, element: int | None = None) -> str:
-    """The variable that receives what the frame evaluates, as in ``loc, scale = net(z)``; "" if none."""
-    if frame is None or (span := span_of(frame)) is None:
+    """The variable that receives what the frame evaluates, as in ``loc, scale = net(z)``; "" if none.
+
+    In a graph of torch.fx, that of the program from which the graph was taken, else the node's name.
+    """
+    if frame is None:
+        return ""
+    name = _assigned(frame, element)
+    stack = stack_of(frame, name)
+    return _assigned_by(stack, name) if stack and is_last(frame, name) else name
+
+
+def _assigned_by(stack: Stack, node: str) -> str:
+    """The variable that receives what the innermost line computes or returns; ``node`` if that is not clear."""
+    for file, number in reversed(stack):
+        version = version_of(file)
+        names = [names for span, names in _assigned_names(file, version).items() if span[0] <= number <= span[2]]
+        if names:
+            return names[-1][0] if len(names[-1]) == 1 else node
+        if not any(span[0] <= number <= span[2] for span in _returned(file, version)):
+            return node
+    return ""
+
+
+def _assigned(frame: FrameType, element: int | None = None) -> str:
+    if (span := span_of(frame)) is None:
         return ""
     file = frame.f_code.co_filename
     names = _assigned_names(file, version_of(file)).get(span, ())
@@ -219,4 +202,9 @@ def tree_of(file: str, version: tuple[object, ...]) -> list[ast.AST]:
 
 
 def node_span(node: ast.stmt | ast.expr) -> Span:
-    return node.lineno, node.col_offset, node.end_lineno or 0, node.end_col_offset or 0
+    """That of the instruction that evaluates it: of a chain over several lines, from its last name on."""
+    line, column, end = node.lineno, node.col_offset, (node.end_lineno or 0, node.end_col_offset or 0)
+    attribute = node.func if isinstance(node, ast.Call) else node
+    if isinstance(attribute, ast.Attribute) and attribute.end_lineno not in (None, line):
+        line, column = attribute.end_lineno or 0, (attribute.end_col_offset or 0) - len(attribute.attr)
+    return line, column, *end

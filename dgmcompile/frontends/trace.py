@@ -17,6 +17,7 @@ from dgmcompile.frontends import refusals
 from dgmcompile.frontends.arguments import Arguments, Path, SizeClass
 from dgmcompile.frontends.distributions import ConstructorCalls
 from dgmcompile.frontends.draws import DrawRecorder
+from dgmcompile.frontends.libraries import is_library
 from dgmcompile.frontends.lifting import lifted
 from dgmcompile.frontends.merge import Difference, Numbers, Run, changes, compared, live, renamed
 from dgmcompile.frontends.modules import ModulePaths, as_callable, is_standard, name_of
@@ -27,7 +28,7 @@ from dgmcompile.frontends.record import KeptValues, Recorder
 from dgmcompile.frontends.recording import Recording
 from dgmcompile.frontends.samplers import ending_samplers
 from dgmcompile.frontends.sizes import SizeFinder, size_name
-from dgmcompile.frontends.source import forget_changed_files, is_library
+from dgmcompile.frontends.source import forget_changed_files
 from dgmcompile.frontends.state import UserState, foreign_states, preserved, seed_everything
 from dgmcompile.frontends.submodules import collapse
 from dgmcompile.frontends.variables import with_latents, with_names
@@ -111,7 +112,8 @@ class _Program:
         state.remember(self._paths.modules())
         if eval_mode:
             for module in self._paths.modules():
-                module.eval()
+                with contextlib.suppress(NotImplementedError):  # an exported program stays in the mode of its export
+                    module.eval()
         self._device = _device(arguments, self._paths)
         self._kept: KeptValues = {}
 
@@ -140,7 +142,8 @@ class _Program:
         graph = self._built(base.recording, with_roles(nodes, targets), sized.classes, guards + sized.guards, draws)
         observed = any(node.site is not None and node.site.role == "target" for node in nodes)
         chosen = [] if observed or targets is not None else [refusals.chosen_targets(graph.targets)]
-        return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base), *chosen))
+        certain = _certain_targets(graph) if recovered else ()
+        return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base), *chosen, *certain))
 
     def _mode_warnings(self, base: Run) -> list[Diagnostic]:
         """What the program would do with its modules in the other mode, if that is something else."""
@@ -361,8 +364,20 @@ def _is_constant(nodes: Sequence[Node]) -> bool:
     """Does nothing that is returned depend on a draw, or on a tensor among the arguments?"""
     graph = Graph(nodes)
     made = graph.ancestors(graph.targets)
-    drawn = (node for node in nodes if node.name in made and not (isinstance(node, Sample) and node.family == "Delta"))
-    return not any(isinstance(node, Input | Noise | Sample) for node in drawn)
+    return not any(isinstance(node, Input | Noise) or _is_drawn(node) for node in nodes if node.name in made)
+
+
+def _certain_targets(graph: Graph) -> Iterator[Diagnostic]:
+    """Of the results that no draw reaches."""
+    draws = {node.name for node in graph if isinstance(node, Noise) or _is_drawn(node)}
+    for sample in graph.samples:
+        is_value = sample.site is not None and sample.site.role == "target" and not _is_drawn(sample)
+        if is_value and draws.isdisjoint(graph.ancestors([sample.name])):
+            yield refusals.certain_target(sample.name, bool(draws), sample.location)
+
+
+def _is_drawn(node: Node) -> bool:
+    return isinstance(node, Sample) and node.family != "Delta"
 
 
 @contextmanager

@@ -119,7 +119,8 @@ class Values:
         """``tensor`` is the value of node ``name`` from now on."""
         storage = self._storage(tensor)
         before = self._by_id.get(id(tensor))
-        versions = (*(before.versions if before else ()), (storage.stamp, name))
+        earlier = (version for version in (before.versions if before else ()) if version[0] != storage.stamp)
+        versions = (*earlier, (storage.stamp, name))
         alias = Alias(tensor, name, storage.stamp, versions, memory_key(tensor))
         self._by_id[id(tensor)] = alias
         storage.add(alias)

@@ -25,7 +25,7 @@ from dgmcompile.ir.graph import Graph, Input, Node
 from dgmcompile.replay.comparison import compared, computed, gradient_errors
 from dgmcompile.replay.compiled import Compiled, Conditioned
 from dgmcompile.replay.original import run_with
-from dgmcompile.replay.plain import Auxiliary, WithoutDropout, replayed
+from dgmcompile.replay.plain import replay_plain
 from dgmcompile.replay.report import TOLERANCES, CheckReport, SiteCheck
 
 __all__ = ["TOLERANCES", "CheckReport", "SiteCheck", "check"]
@@ -58,10 +58,10 @@ def check(
         sizes = _other_sizes(graph, arguments)
         args, kwargs, _ = arguments.varied(sizes, shuffle=True)
         if graph.binding.draws is not None:
-            with torch.no_grad(), WithoutDropout():
-                form = Auxiliary(graph, args, kwargs, seed)
-                sites = tuple(replayed(model, args, kwargs, graph, form, seed))
-            return CheckReport(graph.name, sites, {_words(c): n for c, n in sizes.items()})
+            sites, gradients, not_compared = replay_plain(model, args, kwargs, graph, seed)
+            tolerance = 10 * max(TOLERANCES.get(s.dtype or torch.float32, 1e-5) for s in graph.samples)
+            varied = {_words(c): n for c, n in sizes.items()}
+            return CheckReport(graph.name, sites, varied, gradients, tolerance, not_compared)
         compiled = Compiled(graph, args, kwargs, seed)
         args, kwargs, _ = Arguments(model, tuple(args), kwargs).varied({})  # of which what is observed is overwritten
         random = {sample.site.name for sample in graph.samples if sample.site}

@@ -125,7 +125,7 @@ def gradient_errors(
         try:
             replayed = replay()
             names = [name for name in names if replayed[name].log_prob is not None]
-            theirs = _gradients([replayed[name].log_prob for name in names], list(tensors.values()))
+            theirs = gradients([replayed[name].log_prob for name in names], list(tensors.values()))
         except (RuntimeError, TypeError, BufferError) as error:
             return {}, f"autograd refuses the original program ({str(error).splitlines()[0]})"
         except KeyError as missing:
@@ -138,15 +138,15 @@ def gradient_errors(
             for s in samples
             if s.site
         ]
-        found = _gradients(ours, list(tensors.values()))
+        found = gradients(ours, list(tensors.values()))
     return {name: relative_error(a, b) for name, a, b in zip(tensors, found, theirs, strict=True)}, ""
 
 
-def _gradients(log_probs: list[Any], tensors: list[Tensor]) -> list[Tensor]:
-    """Each element of a log-probability has a weight of its own, so that no two errors cancel."""
-    weighted = [p * torch.arange(1, p.numel() + 1, device=p.device).reshape(p.shape).cos() for p in log_probs]
+def gradients(values: list[Any], tensors: list[Tensor]) -> list[Tensor]:
+    """Of the sum of all values, each element of which has a weight of its own, so that no two errors cancel."""
+    weighted = [v * torch.arange(1, v.numel() + 1, device=v.device).reshape(v.shape).cos() for v in values]
     total = sum(p.sum() / (1 + i) for i, p in enumerate(weighted))
     if not isinstance(total, Tensor) or not total.requires_grad:
         return [torch.zeros_like(tensor) for tensor in tensors]
-    found = torch.autograd.grad(total, tensors, allow_unused=True)
+    found = torch.autograd.grad(total, tensors, allow_unused=True, retain_graph=True)
     return [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from dgmcompile.codegen import compile_graph
+from dgmcompile.frontends.arguments import Arguments
 from dgmcompile.frontends.distributions import ConstructorCalls, methods_of_distributions
 from dgmcompile.frontends.marks import marked_by
 from dgmcompile.frontends.outputs import results_of
@@ -19,9 +20,9 @@ from dgmcompile.frontends.random_calls import COMPOSED_CALLS, NOISE, RANDOM_CALL
 from dgmcompile.frontends.state import seed_everything
 from dgmcompile.frontends.targets import ELEMENTWISE_DROPOUTS, short_name, target_name
 from dgmcompile.ir.binding import Drawn
-from dgmcompile.ir.graph import Graph, Law, Noise, Ref, Sample, map_arg, refs_in
+from dgmcompile.ir.graph import Graph, Law, Noise, Ref, Sample, leaves, map_arg, refs_in
 from dgmcompile.passes import auxiliary, compact, lower
-from dgmcompile.replay.comparison import error_of_parameters
+from dgmcompile.replay.comparison import error_of_parameters, gradients
 from dgmcompile.replay.compiled import evaluated
 from dgmcompile.replay.original import Given
 from dgmcompile.replay.report import TOLERANCES, SiteCheck, relative_error
@@ -143,16 +144,72 @@ class _Replaced(TorchFunctionMode):
         return self._next(value, law)
 
 
-def replayed(
-    model: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], graph: Graph, form: Auxiliary, seed: int
-) -> Iterator[SiteCheck]:
-    """Each draw's parameters, and each result, of the program and of the compiled form."""
+@dataclass(frozen=True)
+class _Pair:
+    """A draw's parameters, or a value, of the compiled form and of the program."""
+
+    sample: Sample
+    ours: Law | Tensor
+    theirs: Law | Tensor
+
+    def checked(self) -> SiteCheck:
+        sample = self.sample
+        assert sample.site is not None
+        if isinstance(self.ours, Law) and isinstance(self.theirs, Law):
+            error = error_of_parameters(self.ours, self.theirs)
+        else:
+            error = relative_error(self.ours, self.theirs)
+        ok = error <= TOLERANCES.get(sample.dtype or torch.float32, 1e-5)
+        return SiteCheck(sample.site.name, sample.family, sample.site.role, error, 0.0, ok)
+
+    def tensors(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """What gradients may pass through: both sides of each number."""
+        ours, theirs = (leaves(side.params if isinstance(side, Law) else side) for side in (self.ours, self.theirs))
+        for one, other in zip(ours, theirs, strict=True):
+            if any(isinstance(value, Tensor) and value.requires_grad for value in (one, other)):
+                yield torch.broadcast_tensors(torch.as_tensor(one), torch.as_tensor(other))
+
+
+def replay_plain(
+    model: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], graph: Graph, seed: int
+) -> tuple[tuple[SiteCheck, ...], dict[str, float], str]:
+    """Each draw's parameters and each result, of the program and of the compiled form; their gradients.
+
+    Of the gradients with respect to the parameters: the relative errors, or why there are none.
+    """
+    again, kwargs_again, _ = Arguments(model, tuple(args), kwargs).varied({})
+    with WithoutDropout():
+        with torch.no_grad():
+            sites = tuple(pair.checked() for pair in _pairs(model, args, kwargs, graph, seed))
+        if not all(site.ok for site in sites):
+            return sites, {}, ""
+        return sites, *_gradient_errors(model, again, kwargs_again, graph, seed)
+
+
+def _gradient_errors(
+    model: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], graph: Graph, seed: int
+) -> tuple[dict[str, float], str]:
+    tensors = {path: t for path, t in graph.binding.tensors.items() if t.requires_grad and t.is_leaf}
+    with torch.enable_grad():
+        try:
+            values = [both for pair in _pairs(model, args, kwargs, graph, seed) for both in pair.tensors()]
+            theirs = gradients([value for _, value in values], list(tensors.values()))
+        except RuntimeError as error:
+            return {}, f"autograd refuses the original program ({str(error).splitlines()[0]})"
+        ours = gradients([value for value, _ in values], list(tensors.values()))
+    return {name: relative_error(a, b) for name, a, b in zip(tensors, ours, theirs, strict=True)}, ""
+
+
+def _pairs(
+    model: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], graph: Graph, seed: int
+) -> Iterator[_Pair]:
+    form = Auxiliary(graph, args, kwargs, seed)
     calls = ConstructorCalls(Given(), lambda *_: ())  # type: ignore[arg-type]
     replaced = _Replaced(iter(graph.binding.draws or ()), form, calls)
     marked = dict[str, Tensor]()
 
     def mark(name: str, value: Tensor) -> Tensor:
-        marked[name] = value.detach().clone()
+        marked[name] = value.clone()
         return value
 
     methods = {"__init__": calls.initialise, "sample": replaced.sample, "rsample": replaced.sample}
@@ -162,17 +219,10 @@ def replayed(
     samples = {sample.name: sample for sample in graph.samples}
     for found in replaced.laws:
         sample = samples[found.node]
-        error = error_of_parameters(form.value(Law(family=sample.family, params=sample.params)), found.law)
-        yield _checked(sample, error)
+        yield _Pair(sample, form.value(Law(family=sample.family, params=sample.params)), found.law)
     returned = (tensor for _, tensor in results_of(result))
     values = {**marked, **dict(zip(graph.binding.results, returned, strict=False))}
     compared = {found.node for found in replaced.laws}
     for name, node in graph.sites().items():
         if name in values and node not in compared:
-            yield _checked(samples[node], relative_error(form.value(Ref(node)), values[name]))
-
-
-def _checked(sample: Sample, error: float) -> SiteCheck:
-    assert sample.site is not None
-    ok = error <= TOLERANCES.get(sample.dtype or torch.float32, 1e-5)
-    return SiteCheck(sample.site.name, sample.family, sample.site.role, error, 0.0, ok)
+            yield _Pair(samples[node], form.value(Ref(node)), values[name])

@@ -61,3 +61,49 @@ def test_one_tuple_is_for_all(run: Callable, write: Callable, folder: Path):
     start = MODELS.index("    example_inputs")
     write(MODELS[:start] + "    example_inputs = (torch.zeros(4),)\n")
     assert run("check", "model.py:one").code == run("check", "model.py:guide").code == 0
+
+
+GRAPHS = """
+    from torch import fx, nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x):
+            mean = self.layer(x)
+            z = mean + torch.randn_like(mean)
+            value = torch.exp(z)
+            return value
+
+    class Holder:
+        pass
+
+    x = torch.zeros(4, 3)
+    module = Net()
+    traced = fx.symbolic_trace(Net())
+    exported = torch.export.export(Net(), (x,))
+    holder = Holder()
+    holder.exported = exported
+    student = torch.export.export(Net(), (x,))
+    example_inputs = (x,)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "matches"),
+    [
+        ("module", []),
+        ("traced", ["--match", "add=z", "--match", "exp=value"]),
+        ("exported", []),
+        ("holder.exported", []),
+    ],
+)
+def test_modules_and_graphs_of_fx_are_models(run: Callable, write: Callable, name: str, matches: list[str]):
+    write(GRAPHS)
+    done = run("check", f"model.py:{name}")
+    assert (done.code, done.err) == (0, ""), done.err
+    assert "the same program" in done.out
+    done = run("transform", f"model.py:{name}", "--student", "model.py:student", *matches, "-o", "out")
+    assert (done.code, done.err) == (0, ""), done.err

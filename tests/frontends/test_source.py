@@ -30,3 +30,25 @@ def test_a_file_that_was_edited_is_read_again(tmp_path: Path):
             f":5:{column}"
         ]
         assert graph["y"].inputs[0] == name
+
+
+def test_a_chain_over_several_lines_is_called_as_its_variable():
+    """What Python says of a method's call begins at the method's name, if that stands in another line."""
+
+    def program(x: torch.Tensor) -> torch.Tensor:
+        # fmt: off
+        gate = (torch.rand_like(x) <
+            torch.sigmoid(x)).float()
+        chain = (torch
+            .bernoulli(x.sigmoid())
+            .double()
+        )
+        # fmt: on
+        return chain + gate
+
+    sites = dgm.trace(program, (torch.randn(4, 3),)).samples
+    assert [(node.site.name, node.family) for node in sites if node.site] == [
+        ("gate", "Bernoulli"),
+        ("chain", "Bernoulli"),
+        ("output", "Delta"),
+    ]

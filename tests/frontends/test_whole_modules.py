@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -69,3 +71,62 @@ def test_a_module_that_runs_two_ways_is_whole_in_one_of_them(
     called = {node.target_name for node in graph if getattr(node, "target_name", "").startswith("self.")}
     assert {name.rpartition(".")[2] for name in called} == whole
     assert dgm.check(model, (torch.ones(4),)).ok
+
+
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.log_scale = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.mean(x), self.log_scale(x).exp()
+
+
+class Doubled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) * 2
+
+
+def tuple_of(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        mean, scale = module(x)
+    return mean, scale
+
+
+def rows_of_state(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        output, state = module(x)
+    return output[:, :3], state[0, :1].exp()
+
+
+def columns(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        found = module(x)
+    return found[:, :3], found[:, :1].exp()
+
+
+@pytest.mark.parametrize(
+    ("kind", "run"),
+    [
+        (TwoHeads, tuple_of),
+        (partial(nn.GRU, 3, 3), rows_of_state),
+        (Doubled, columns),
+        (partial(nn.Linear, 3, 3), columns),
+    ],
+    ids=["tuple", "state", "whole", "view"],
+)
+def test_a_module_under_no_grad_passes_no_gradient_on(kind: Callable[[], nn.Module], run: Any):
+    """Whole or not, of one tensor or of several; a view that is taken afterwards shows what was cut off."""
+    frozen = kind()
+
+    def model(x: Tensor) -> None:
+        mean, scale = run(frozen, x)
+        pyro.sample("y", dist.Normal(mean, scale).to_event(2))
+
+    x = torch.randn(5, 3)
+    assert dgm.check(model, (x,)).ok
+    assert not dgm.compile(dgm.auxiliary(dgm.trace(model, (x,))))(x)["y"].requires_grad

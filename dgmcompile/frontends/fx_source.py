@@ -1,0 +1,79 @@
+"""Programs that are torch.fx graphs: the lines of the user's source from which their calls were taken."""
+
+from __future__ import annotations
+
+import linecache
+import re
+from types import FrameType
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+from torch import fx
+
+from dgmcompile.frontends.libraries import is_library
+
+
+class Line(NamedTuple):
+    """A line that ran, of a file."""
+
+    file: str
+    number: int
+
+
+Stack = tuple[Line, ...]
+"""The user's lines that were running when a call was made, the innermost last."""
+
+_GENERATED = "<eval_with_key>"
+"""How torch.fx calls the files of the code that it writes."""
+
+_NOWHERE: Stack = ()
+
+_ENTRY = re.compile(r'^\s*File "(.*)", line (\d+), in .*\n\s*(.*)$', re.MULTILINE)
+_STACKS: WeakKeyDictionary[fx.Graph, dict[str, Stack]] = WeakKeyDictionary()
+
+
+def stack_of(frame: FrameType, node: str) -> Stack:
+    """Where the call ``node`` stood, which ``frame`` evaluates where it runs a `torch.fx.GraphModule`; () elsewhere.
+
+    Known of programs that `torch.export` made, and of graphs whose tracer recorded stack traces.
+    """
+    graph = _graph_of(frame)
+    return _stacks(graph).get(node, ()) if graph is not None else ()
+
+
+def is_last(frame: FrameType, node: str) -> bool:
+    """Does no further call follow ``node`` that stood on the same line? Then it is what the line computes."""
+    graph = _graph_of(frame)
+    stacks = _stacks(graph) if graph is not None else {}
+    names = list(stacks)
+    after = names[names.index(node) + 1 :]
+    return not after or stacks[after[0]] != stacks[node]
+
+
+def _graph_of(frame: FrameType) -> fx.Graph | None:
+    if not frame.f_code.co_filename.startswith(_GENERATED):
+        return None
+    module = frame.f_locals.get("self")
+    return module.graph if isinstance(module, fx.GraphModule) else None
+
+
+def _stacks(graph: fx.Graph) -> dict[str, Stack]:
+    """Of the calls. One that knows no line of its own, as that of a context, is part of what follows it."""
+    if graph not in _STACKS:
+        stacks, after = dict[str, Stack](), _NOWHERE
+        for node in reversed(graph.nodes):
+            if node.op.startswith("call"):
+                stacks[node.name] = after = _stack(node.stack_trace or "") or after
+        _STACKS[graph] = dict(reversed(stacks.items()))
+    return _STACKS[graph]
+
+
+def _stack(trace: str) -> Stack:
+    found = [(Line(file, int(number)), text) for file, number, text in _ENTRY.findall(trace)]
+    return tuple(line for line, text in found if _is_users(line, text))
+
+
+def _is_users(line: Line, text: str) -> bool:
+    """Is it no library's, no line of another graph, and no other line by now?"""
+    foreign = line.file.startswith(_GENERATED) or is_library(line.file)
+    return not foreign and text == linecache.getline(*line).strip()

@@ -1,0 +1,227 @@
+"""Programs that are graphs of torch.fx already: what `torch.fx.symbolic_trace` and `torch.export` make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.distributions import Categorical, Normal
+from torch.export import Dim, ExportedProgram, export
+
+import dgmcompile as dgm
+from dgmcompile.frontends import fx_source
+
+X = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+BATCH = {"x": {0: Dim("batch", min=2, max=64)}}
+
+
+def drawn(mean: Tensor, std: Tensor) -> Tensor:
+    return mean + std * torch.randn_like(std)
+
+
+class Model(nn.Module):
+    """Latents by a call, in one line and in several, and from a function."""
+
+    def __init__(self, hidden: int = 8) -> None:
+        super().__init__()
+        self.below, self.above = nn.Linear(3, hidden), nn.Linear(hidden, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, raw = self.above(torch.tanh(self.below(x))).chunk(2, -1)
+        z = drawn(mean, F.softplus(raw))
+        gate = (torch.rand_like(z) < torch.sigmoid(
+            mean)).float()  # fmt: skip
+        pixels = torch.bernoulli(torch.sigmoid(z * gate))
+        return pixels
+
+
+class WithDropout(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.drop = nn.Linear(3, 2), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.drop(self.layer(x))
+        z = mean + torch.randn_like(mean)
+        return z.exp()
+
+
+class Frozen(nn.Module):
+    """Its scale carries no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean, self.scale = nn.Linear(3, 2), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            std = self.scale(x).exp()
+        z = self.mean(x) + std * torch.randn_like(std)
+        return z
+
+
+class Branch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        z = x + torch.randn_like(x)
+        return torch.cond(x.sum() > 0, torch.sin, torch.cos, (z,))
+
+
+class Counter(nn.Module):
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.add_(1)
+        return x + self.calls * torch.randn_like(x)
+
+
+def exported(module: nn.Module, **sizes: Any) -> ExportedProgram:
+    return export(module, (X,), **sizes)
+
+
+def sites(program: Any) -> list[tuple[str, str, str]]:
+    return [(node.site.role, node.site.name, node.family) for node in dgm.trace(program, (X,)).samples if node.site]
+
+
+def refusal(program: Any) -> dgm.diagnostics.Diagnostic:
+    with pytest.raises(dgm.CompileError) as raised:
+        dgm.trace(program, (X,))
+    return raised.value.diagnostics[0]
+
+
+def line_of(text: str) -> int:
+    """The number of the first line of this file that has the text."""
+    return next(n for n, line in enumerate(Path(__file__).read_text().splitlines(), 1) if text in line)
+
+
+def test_an_exported_program_has_the_variables_of_the_program():
+    assert sites(exported(Model())) == sites(Model())
+    assert [name for _, name, _ in sites(Model())] == ["z", "gate", "pixels"]
+
+
+def test_its_nodes_stand_where_the_program_computes_them():
+    graph = dgm.trace(exported(Model()), (X,))
+    places = {node.site.name: node.location for node in graph.samples if node.site and node.location}
+    assert {place.file for place in places.values()} == {__file__}
+    assert places["z"].line == line_of("z = drawn(") or places["z"].line == line_of("return mean + std")
+    assert places["pixels"].line == line_of("pixels = torch.bernoulli")
+
+
+@pytest.mark.parametrize("program", [Model(), WithDropout().eval(), Frozen()], ids=["draws", "eval", "no_grad"])
+def test_graphs_are_the_same_programs(program: nn.Module):
+    assert dgm.check(exported(program), (X,)).ok
+    assert dgm.check(exported(program, dynamic_shapes=BATCH), (X,)).sizes == {"x.shape[0]": 9}
+    assert dgm.check(exported(program, dynamic_shapes=BATCH), (X,)).ok
+
+
+def test_what_was_exported_under_no_grad_carries_no_gradient():
+    form = dgm.compile(dgm.auxiliary(dgm.trace(exported(Frozen()), (X,))))
+    form(X)["z"].sum().backward()
+    gradients = {name: parameter.grad for name, parameter in form.named_parameters()}
+    assert gradients["mean.weight"] is not None and gradients["scale.weight"] is None
+
+
+def test_a_traced_module_calls_its_variables_as_its_nodes():
+    traced = fx.symbolic_trace(WithDropout().eval())
+    assert sites(traced) == [("latent", "add", "Normal"), ("target", "exp", "Delta")]
+    assert dgm.trace(traced, (X,), names={"add": "z"}).sites().keys() == {"z", "exp"}
+    assert dgm.check(traced, (X,)).ok
+
+
+def test_a_tracer_that_records_stack_traces_is_believed():
+    tracer = fx.Tracer()
+    tracer.record_stack_traces = True
+    module = Frozen()
+    traced = fx.GraphModule(module, tracer.trace(module))
+    assert sites(traced) == sites(module)
+
+
+def test_lines_that_have_changed_since_are_not_believed():
+    trace = f'  File "{__file__}", line {line_of("z = drawn(")}, in forward\n    '
+    assert fx_source._stack(trace + "z = drawn(mean, F.softplus(raw))\n")
+    assert not fx_source._stack(trace + "z = drawn(mean, raw)\n")
+
+
+def test_an_exported_teacher_is_the_module_itself():
+    teacher, student = Model(16).eval(), Model(2)
+    losses = [
+        dgm.compile(dgm.pair(program, student, model_args=(X,)), latent_weight=0.5)
+        for program in (teacher, exported(teacher, dynamic_shapes=BATCH))
+    ]
+    noise = losses[0].sample_noise(X)
+    first, second = (loss(X, noise=noise) for loss in losses)
+    assert {**first.latent, **first.surrogate}.keys() == {"z", "gate", "pixels"}
+    torch.testing.assert_close(first.total, second.total)
+
+
+def test_an_exported_student_is_trained():
+    student = exported(Model(2))
+    loss = dgm.compile(dgm.pair(Model(16), student, model_args=(X,)))
+    loss(X).total.backward()
+    trained = dict(loss.named_parameters())
+    assert all(any(p is q for q in trained.values()) for p in student.module().parameters())
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("program", [Branch(), exported(Branch())], ids=["module", "exported"])
+def test_a_branch_by_a_value_is_refused_where_the_program_has_it(program: Any):
+    found = refusal(program)
+    assert found.code == "value-branch" and "torch.cond" in found.message and "torch.where" in found.help
+    assert found.location and found.location.line == line_of("return torch.cond")
+
+
+def test_a_branch_inside_of_a_graph_is_refused():
+    graph = fx.Graph()
+    x = graph.placeholder("x")
+    noise = graph.call_function(torch.randn_like, (x,))
+    positive = graph.call_function(bool, (graph.call_method("sum", (noise,)),))
+    graph.output(graph.call_function(lambda a, b: a.sin() if b else a.cos(), (x, positive)))
+    assert refusal(fx.GraphModule(nn.Module(), graph)).code == "value-branch"
+
+
+def test_state_that_a_graph_writes_is_refused_where_the_program_writes_it():
+    found = refusal(exported(Counter()))
+    assert found.code == "state-write" and found.location and found.location.line == line_of("self.calls.add_(1)")
+
+
+def test_a_program_that_was_exported_in_train_mode_is_told():
+    program = exported(WithDropout())
+    for graph in (dgm.trace(program, (X,)), dgm.pair(program, WithDropout().eval(), model_args=(X,))):
+        found = [warning for warning in graph.warnings if warning.code == "random-call"]
+        assert found and found[0].location and found[0].location.line == line_of("mean = self.drop(")
+        assert "export model.eval()" in found[0].help
+
+
+def test_a_result_that_no_draw_reaches_is_told():
+    layer = nn.Linear(3, 2)
+
+    def both(x: Tensor) -> dict[str, Tensor]:
+        z = layer(x) + torch.randn(len(x), 2)
+        return {"mean": layer(x), "value": z.exp()}
+
+    def none(x: Tensor) -> Tensor:
+        return layer(x)
+
+    def marked(x: Tensor) -> Tensor:
+        logits = layer(x)
+        dgm.target("label", Categorical(logits=logits))
+        return logits
+
+    def all_drawn(x: Tensor) -> Tensor:
+        z = Normal(layer(x), 1.0).rsample()
+        return z
+
+    told = {program.__name__: dgm.trace(program, (X,)).warnings for program in (both, none, marked, all_drawn)}
+    assert [(w.code, w.severity) for w in told["both"]] == [("certain-target", "warning")]
+    assert "'mean'" in told["both"][0].message
+    assert [(w.code, w.severity) for w in told["none"]] == [("certain-target", "note")]
+    assert not told["marked"] and not told["all_drawn"]
