@@ -129,7 +129,8 @@ def constant_text(node: Constant) -> str:
     dtype = node.dtype or torch.get_default_dtype()
     shape = node.shape or ()
     if 0 in shape:
-        return f"torch.zeros({shape_text(shape, str)}{dtype_argument(dtype)})"
+        reshaped = "" if shape == (0,) else f".reshape({shape_text(shape, str)})"
+        return f"torch.tensor([]{dtype_argument(dtype)}){reshaped}"
     values = _nested(node.value, dtype)
     inferred = dtype in (torch.int64, torch.bool) or dtype == torch.float32
     return f"torch.tensor({values}{'' if inferred else f', dtype={dtype}'})"

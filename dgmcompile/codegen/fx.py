@@ -5,13 +5,15 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from functools import reduce
+from types import EllipsisType, NoneType
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import base_types
 
 from dgmcompile.codegen.names import Namespace, class_name
-from dgmcompile.diagnostics import InternalError
+from dgmcompile.diagnostics import CompileError, Diagnostic, InternalError, Location
 from dgmcompile.ir.graph import (
     Arg,
     Argument,
@@ -27,11 +29,15 @@ from dgmcompile.ir.graph import (
     Parameter,
     Ref,
     is_size,
+    leaves,
     map_arg,
 )
 from dgmcompile.ir.size import Size
 
 NOISE = "noise"
+
+_WRITABLE = (fx.Node, NoneType, EllipsisType, *base_types)
+"""What an fx node may be given."""
 
 
 def fx_module(graph: Graph) -> fx.GraphModule:
@@ -177,7 +183,7 @@ class _Writer:
             case ["getitem"]:
                 return self.graph.call_function(operator.getitem, args)
             case ["self", *path]:
-                return self._submodule(".".join(path), args, kwargs)
+                return self._submodule(".".join(path), args, kwargs, call.location)
             case ["torch", "Tensor", "__getitem__"]:
                 return self.graph.call_function(operator.getitem, args)
             case ["torch", "Tensor", _] if not callable(getattr(Tensor, word)):
@@ -189,7 +195,9 @@ class _Writer:
             case _:
                 raise InternalError(f"{call.target!r} is no call", self._nodes)
 
-    def _submodule(self, path: str, args: Any, kwargs: Any) -> fx.Node:
+    def _submodule(self, path: str, args: Any, kwargs: Any, location: Location | None) -> fx.Node:
+        if strange := [leaf for leaf in leaves((args, kwargs)) if not isinstance(leaf, _WRITABLE)]:
+            raise CompileError(_not_written(path, strange[0], location))
         module, path = self._nodes.binding.modules[path].module, _path(path)
         try:
             held = self.root.get_submodule(path)
@@ -233,3 +241,12 @@ class _Writer:
 def _path(path: str) -> str:
     """Where the module holds what the program holds at ``path``: not where fx has something of its own."""
     return f"program_{path}" if hasattr(fx.GraphModule, path.partition(".")[0]) else path
+
+
+def _not_written(path: str, given: object, location: Location | None) -> Diagnostic:
+    return Diagnostic(
+        code="no-fx-module",
+        message=f"submodule {path!r} is given a {type(given).__name__}, which no fx graph can hold",
+        location=location,
+        help="call it without, as with use_cache=False",
+    )

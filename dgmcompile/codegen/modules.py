@@ -232,7 +232,10 @@ def indented(lines: Iterable[str], levels: int = 1) -> list[str]:
 
 
 def returned(values: Mapping[str, str]) -> str:
-    """What a ``forward`` returns: ``return`` alone; ``0``, ``1``, ``1.0`` for (nested) tuples; else a dict."""
+    """What a ``forward`` returns: ``return`` alone; ``0``, ``1``, ``1.0`` for (nested) tuples; else a dict.
+
+    An element that nobody reads is None.
+    """
     if set(values) == {"return"}:
         return values["return"]
     if not all(part.isdecimal() for key in values for part in key.split(".")):
@@ -245,8 +248,12 @@ def _tuple(values: Mapping[str, str]) -> str:
     for key, text in values.items():
         first, _, rest = key.partition(".")
         groups.setdefault(int(first), {})[rest] = text
-    items = [group[""] if "" in group else _tuple(group) for _, group in sorted(groups.items())]
+    items = [_element(groups.get(place, {"": "None"})) for place in range(max(groups) + 1)]
     return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+
+
+def _element(group: Mapping[str, str]) -> str:
+    return group[""] if "" in group else _tuple(group)
 
 
 def below(scope: Scope, name: str) -> Scope:

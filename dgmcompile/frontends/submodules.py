@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from dgmcompile.frontends.calls import module_hint
@@ -43,14 +44,14 @@ def collapse(nodes: Sequence[Node], spans: Sequence[ModuleSpan], hints: dict[str
     """Replace each outermost span that depends on nothing but its arguments and the module's own parameters.
 
     A module that is called several times, by itself or by another one, is kept whole where every call has
-    the same body; the other calls stay recorded call by call.
+    the same body; the other calls stay recorded call by call. ``spans`` are in the order in which they ended.
     """
     scope = _Scope(nodes, dict(hints), binding)
     modules = dict(binding.modules)
     known: dict[str, Graph] = {}
     replaced: dict[str, list[Node]] = {}
     end = -1
-    for span in sorted(spans, key=lambda s: (s.start, -s.end)):
+    for span in sorted(reversed(spans), key=lambda s: (s.start, -s.end)):
         if span.start < end:
             continue  # inside a span that is whole already
         inside = scope.inside(span)
@@ -105,7 +106,7 @@ def _is_lifted(node: Node) -> bool:
 
 
 def _whole_call(span: ModuleSpan, inside: list[Node], scope: _Scope) -> Iterator[Node]:
-    """The call, and where the module returns several tensors, the elements."""
+    """The call, and where the module returns several tensors, those of them that are read."""
     by_name = scope.by_name
     hint = span.hints[0] or module_hint(span.path)
     if isinstance(span.output, Ref):
@@ -116,17 +117,23 @@ def _whole_call(span: ModuleSpan, inside: list[Node], scope: _Scope) -> Iterator
     call = _call(span, f"{inside[-1].name}.whole", None)
     scope.hints[call.name] = hint
     yield call
-    for index, ref in enumerate(span.output):
-        made = by_name[ref.name]
-        scope.hints[made.name] = (span.hints[1 + index : 2 + index] or ("",))[0] or hint
-        yield Call(
-            name=made.name,
-            target="getitem",
-            args=(Ref(call.name), index),
-            shape=made.shape,
-            dtype=made.dtype,
-            location=span.location,
-        )
+    for position, (key, ref) in enumerate(_elements(span.output)):
+        if (made := by_name.get(ref.name)) is not None:
+            variable = (span.hints[1 + position : 2 + position] or ("",))[0]
+            scope.hints[made.name] = variable or (key if isinstance(key, str) else hint)
+            yield Call(
+                name=made.name,
+                target="getitem",
+                args=(Ref(call.name), key),
+                shape=made.shape,
+                dtype=made.dtype,
+                location=span.location,
+            )
+
+
+def _elements(output: Any) -> Iterable[tuple[int | str, Any]]:
+    """The parts of a tuple by their places, of a dict by their keys."""
+    return output.items() if isinstance(output, dict) else enumerate(output)
 
 
 def _call(span: ModuleSpan, name: str, made: Node | None) -> Call:
@@ -145,7 +152,7 @@ def _body(scope: _Scope, inside: list[Node], span: ModuleSpan, spans: Sequence[M
     """The graph of the module's forward, or None where the span cannot stand alone."""
     by_name, binding = scope.by_name, scope.binding
     own = {node.name for node in inside}
-    outputs = _outputs(span.output)
+    outputs = _outputs(span.output, by_name)
     if outputs is None or len(set(outputs.values())) < len(outputs) or not set(outputs.values()) <= own:
         return None
     if any(isinstance(node, Sample | Noise) or node.site is not None for node in inside):
@@ -166,7 +173,8 @@ def _body(scope: _Scope, inside: list[Node], span: ModuleSpan, spans: Sequence[M
         if (node := _own_lifted(by_name[name], span.path, inputs)) is None:
             return None
         lifted[name] = node
-    inner = [s for s in spans if s is not span and span.start <= s.start and s.end <= span.end]
+    ended = takewhile(lambda s: s is not span, spans)
+    inner = [s for s in ended if span.start <= s.start]
     paths = _Paths.of(span, binding, inner)
     body = [*inputs.values(), *lifted.values(), *(paths.relative(node) for node in inside)]
     relative = replace(binding, modules={paths.within(p): m for p, m in binding.modules.items() if paths.has(p)})
@@ -189,12 +197,15 @@ def _with_known_sizes(nodes: list[Node]) -> list[Node]:
     return [node if set(names_in(node.shape or ())) <= known else replace(node, shape=None) for node in nodes]
 
 
-def _outputs(output: Any) -> dict[str, str] | None:
+def _outputs(output: Any, known: Container[str]) -> dict[str, str] | None:
+    """What the body returns, of that which is read: a tensor, or elements of a tuple or a dict."""
     if isinstance(output, Ref):
         return {"return": output.name}
-    if isinstance(output, tuple | list) and output and all(isinstance(item, Ref) for item in output):
-        return {str(index): item.name for index, item in enumerate(output)}
-    return None
+    if not isinstance(output, tuple | list | dict) or not all(isinstance(item, Ref) for _, item in _elements(output)):
+        return None
+    if isinstance(output, dict) and not all(isinstance(key, str) and key.isidentifier() for key in output):
+        return None
+    return {str(key): item.name for key, item in _elements(output) if item.name in known} or None
 
 
 def _arguments(span: ModuleSpan) -> dict[tuple[str | int, ...], str] | None:

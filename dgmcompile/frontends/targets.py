@@ -284,9 +284,29 @@ SIZE_READS = frozenset(["shape", "size", "numel", "nelement", "len", "stride", "
 DTYPE_READS = frozenset(["dtype", "is_floating_point", "is_complex", "type", "element_size", "itemsize"])
 
 ELEMENTWISE_DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
-_WITH_DROPOUT = ["native_dropout", "rrelu", "scaled_dot_product_attention", "multi_head_attention_forward"]
-DROPOUTS = frozenset([*ELEMENTWISE_DROPOUTS, "feature_dropout", *_WITH_DROPOUT])
+_WITH_DROPOUT: dict[str, tuple[int, str, Any]] = {
+    "feature_dropout": (2, "train", False),
+    "native_dropout": (2, "train", False),
+    "rrelu": (3, "training", False),
+    "scaled_dot_product_attention": (4, "dropout_p", 0.0),
+    "multi_head_attention_forward": (13, "training", False),
+}
+"""Place, name and value of the argument without which they draw nothing."""
+DROPOUTS = frozenset([*ELEMENTWISE_DROPOUTS, *_WITH_DROPOUT])
 """Functions that draw random numbers as a part of training, at every call anew."""
+
+
+def without_dropout(
+    target: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with which the function does the same and draws nothing."""
+    place, name, value = _WITH_DROPOUT.get(short_name(target), (0, "", None))
+    if not name:
+        return args, kwargs
+    if len(args) > place:
+        return (*args[:place], value, *args[place + 1 :]), kwargs
+    return args, {**kwargs, name: value}
+
 
 INDEXED = frozenset(
     [

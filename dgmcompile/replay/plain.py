@@ -18,7 +18,7 @@ from dgmcompile.frontends.marks import marked_by
 from dgmcompile.frontends.outputs import results_of
 from dgmcompile.frontends.random_calls import COMPOSED_CALLS, NOISE, RANDOM_CALLS, RandomLaw, law_of, written_by
 from dgmcompile.frontends.state import seed_everything
-from dgmcompile.frontends.targets import ELEMENTWISE_DROPOUTS, short_name, target_name
+from dgmcompile.frontends.targets import ELEMENTWISE_DROPOUTS, short_name, target_name, without_dropout
 from dgmcompile.ir.binding import Drawn
 from dgmcompile.ir.graph import Graph, Law, Noise, Ref, Sample, leaves, map_arg, refs_in
 from dgmcompile.passes import auxiliary, compact, lower
@@ -78,8 +78,11 @@ class WithoutDropout(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        is_dropout = short_name(target_name(func) or "") in ELEMENTWISE_DROPOUTS and args
-        return args[0] if is_dropout else func(*args, **(kwargs or {}))
+        target = target_name(func) or ""
+        if short_name(target) in ELEMENTWISE_DROPOUTS and args:
+            return args[0]
+        args, kwargs = without_dropout(target, args, kwargs or {})
+        return func(*args, **kwargs)
 
 
 class _Replaced(TorchFunctionMode):

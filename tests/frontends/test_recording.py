@@ -190,3 +190,15 @@ def test_closed_over_tensors_that_are_written_are_refused_and_put_back():
     with pytest.raises(dgm.CompileError, match="unstable-recording"):
         dgm.trace(model)
     assert torch.equal(work, torch.zeros(3))
+
+
+def test_empty_literals_are_tensors_like_others():
+    """As the caches of attention begin."""
+    net = seeded(lambda: nn.Linear(2, 2))
+
+    def model() -> None:
+        start, none = torch.tensor([]), torch.zeros(0, 2, dtype=torch.int64)
+        x = torch.cat([start, net(torch.ones(2))])
+        pyro.sample("x", dist.Normal(x + none.sum(), 1.0).to_event(1))
+
+    assert_same(model)

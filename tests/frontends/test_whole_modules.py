@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import dgmcompile as dgm
+from dgmcompile.ir.graph import Call
 
 
 class Inner(nn.Module):
@@ -71,6 +72,32 @@ def test_a_module_that_runs_two_ways_is_whole_in_one_of_them(
     called = {node.target_name for node in graph if getattr(node, "target_name", "").startswith("self.")}
     assert {name.rpartition(".")[2] for name in called} == whole
     assert dgm.check(model, (torch.ones(4),)).ok
+
+
+class Around(nn.Module):
+    """Does what the one module inside of it does, and nothing else."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.inside(x)
+        return result
+
+
+def test_modules_that_only_call_another_one_are_kept_whole():
+    net = Around(nn.Sequential(Around(Doubled())))
+
+    def model(x: Tensor) -> None:
+        pyro.sample("y", dist.Normal(net(x), 1.0).to_event(2))
+
+    x = torch.randn(4, 3)
+    assert dgm.check(model, (x,)).ok
+    graph = dgm.trace(model, (x,))
+    assert [node.target for node in graph if isinstance(node, Call) and node.target_name.startswith("self.")] == [
+        "self.net"
+    ]
 
 
 class TwoHeads(nn.Module):
