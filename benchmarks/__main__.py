@@ -1,4 +1,4 @@
-"""``python -m benchmarks [steps|tracing|nuts ...] [--device cuda]``.
+"""``python -m benchmarks [steps|plain|tracing|nuts ...] [--device cuda]``.
 
 Two threads, and glibc told to keep the memory that it frees. The loss steps run on any device.
 """
@@ -17,16 +17,21 @@ def main() -> None:
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], {**os.environ, **_MALLOC})
     import torch
 
-    from benchmarks import nuts, steps, tracing
+    from benchmarks import nuts, plain, steps, tracing
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("wanted", nargs="*", choices=["steps", "tracing", "nuts"], default=["steps", "tracing"])
+    parser.add_argument(
+        "wanted", nargs="*", choices=["steps", "plain", "tracing", "nuts"], default=["steps", "plain", "tracing"]
+    )
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="of the loss steps")
     given = parser.parse_args()
     torch.set_num_threads(2)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.get_num_interop_threads()} interop\n")
     if "steps" in given.wanted:
         steps.run(given.device)
+        print()
+    if "plain" in given.wanted:
+        plain.run(given.device)
         print()
     if "tracing" in given.wanted:
         tracing.run()

@@ -88,9 +88,9 @@ def sides(case: Case, device: torch.device) -> dict[str, Callable[[], Tensor]]:
         return case.floor(case.teacher, case.student, case.args, noise, LATENT_WEIGHT)
 
     return {
-        "emitted": _step(emitted, student),
-        "handlers": _step(handlers, case.student),
-        "by hand": _step(floor, case.student),
+        "emitted": step(emitted, student),
+        "handlers": step(handlers, case.student),
+        "by hand": step(floor, case.student),
     }
 
 
@@ -101,7 +101,7 @@ def _unused_targets(case: Case, noise: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in module.sample_noise(*case.args).items() if name not in noise}
 
 
-def _step(loss: Callable[[], Tensor], student: Any) -> Callable[[], Tensor]:
+def step(loss: Callable[[], Tensor], student: Any) -> Callable[[], Tensor]:
     def step() -> Tensor:
         student.zero_grad(set_to_none=True)
         total = loss()

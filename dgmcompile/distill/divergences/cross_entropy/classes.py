@@ -14,14 +14,14 @@ def cross_entropy_bernoulli(p_logits: Tensor, q_logits: Tensor, temperature: flo
     p_logits, q_logits = as_tensors(p_logits, q_logits)
     p_log_probs = bernoulli_log_probs(p_logits / temperature)
     q_log_probs = bernoulli_log_probs(q_logits / temperature)
-    return temperature**2 * weigh(p_log_probs.exp(), -q_log_probs).sum(-1)
+    return -(temperature**2) * weigh(p_log_probs.exp(), q_log_probs).sum(-1)
 
 
 def cross_entropy_categorical(p_logits: Tensor, q_logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Cross-entropy over the last dim's classes with logits / T, times T^2 (Hinton, Vinyals & Dean 2015, section 2)."""
     p_probs = torch.softmax(p_logits / temperature, -1)
     q_log_probs = F.log_softmax(q_logits / temperature, -1)
-    return temperature**2 * weigh(p_probs, -q_log_probs).sum(-1)
+    return -(temperature**2) * weigh(p_probs, q_log_probs).sum(-1)
 
 
 def cross_entropy_ordered_logistic(
@@ -30,7 +30,7 @@ def cross_entropy_ordered_logistic(
     """Cross-entropy over the intervals between cutpoints."""
     p_predictor, p_cutpoints, q_predictor, q_cutpoints = as_tensors(p_predictor, p_cutpoints, q_predictor, q_cutpoints)
     p_probs = ordered_log_probs(p_predictor, p_cutpoints).exp()
-    return weigh(p_probs, -ordered_log_probs(q_predictor, q_cutpoints)).sum(-1)
+    return -weigh(p_probs, ordered_log_probs(q_predictor, q_cutpoints)).sum(-1)
 
 
 def cross_entropy_geometric(p_logits: Tensor, q_logits: Tensor) -> Tensor:
