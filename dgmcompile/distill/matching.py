@@ -27,10 +27,14 @@ _COUNTED_BY_PARAMETER = frozenset({"Categorical", "OneHotCategorical"})
 
 @dataclass(frozen=True)
 class Side:
-    """One model: its laws by site, in canonical parameters, and its graph with every site as noise and a call."""
+    """One model: its laws by site, in canonical parameters, and its graph with every site as noise and a call.
+
+    ``raw`` is the noise that is none of a site's, by its name.
+    """
 
     laws: Mapping[str, Sample]
     graph: Graph
+    raw: Mapping[str, Noise]
 
     @classmethod
     def of(cls, graph: Graph) -> Side:
@@ -43,7 +47,7 @@ class Side:
         drawn = graph.evolve(replace(node, kept=False) if isinstance(node, Sample) else node for node in graph)
         canonical = canonicalize(drawn)
         laws = {sample.site.name: sample for sample in canonical.samples if sample.site}
-        return cls(laws, auxiliary(canonical))
+        return cls(laws, auxiliary(canonical), {node.name: node for node in graph if isinstance(node, Noise)})
 
     def role(self, site: str) -> str:
         """``latent`` or ``target``."""
@@ -147,9 +151,40 @@ class Matching:
         """Law, shape and dtype of each noise that the teacher's site is made from."""
         return [(n.law, self.ours(n.shape), n.dtype) for n in self.teacher.noises(site)]
 
+    def shared_noises(self) -> dict[str, str]:
+        """Student's noise -> the teacher's: of sites that both make from the same; raw noise of one name and type."""
+        found = {
+            theirs.name: ours.name
+            for a, b in self.sites.items()
+            if self.signature(a) == self.student_signature(b)
+            for ours, theirs in zip(self.teacher.noises(a), self.student.noises(b), strict=True)
+        }
+        for name, theirs in self.student.raw.items():
+            ours = self.teacher.raw.get(name)
+            type_of_theirs = (theirs.law, self.theirs(theirs.shape), theirs.dtype)
+            if ours is not None and (ours.law, self.ours(ours.shape), ours.dtype) == type_of_theirs:
+                found[name] = name
+        return found
+
     def student_signature(self, site: str) -> list[Any]:
         """The same of the student's site, by the teacher's sizes."""
         return [(n.law, self.theirs(n.shape), n.dtype) for n in self.student.noises(site)]
+
+
+def lone_noises(matching: Matching) -> Iterator[Diagnostic]:
+    """Of raw noise that one model reads and the other has not, or has in another shape."""
+    shared = matching.shared_noises()
+    lone = [("teacher", noise) for name, noise in matching.teacher.raw.items() if name not in shared.values()]
+    lone += [("student", noise) for name, noise in matching.student.raw.items() if name not in shared]
+    for model, noise in lone:
+        yield Diagnostic(
+            severity="warning",
+            code="lone-noise",
+            message=f"the noise {noise.name!r} of the {model}, {noise.law} {_shape(noise.shape)}, is not shared: the "
+            "other model has none of this name, law and shape",
+            location=noise.location,
+            help="call it alike in both, by a variable of its own, and give it one shape",
+        )
 
 
 def with_shared_noise(teacher: Graph, student: Graph, match: Match, method: Method) -> Matching:

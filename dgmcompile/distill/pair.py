@@ -16,6 +16,7 @@ from dgmcompile.distill.matching import (
     Match,
     Matching,
     Method,
+    lone_noises,
     refuse_mismatches,
     with_shared_noise,
 )
@@ -103,7 +104,9 @@ def pair_graphs(teacher: Graph, student: Graph, match: Match | None = None, meth
         arguments=_arguments(teacher.arguments, student.arguments, matching.arguments),
         guards=joint.guards(),
         binding=_binding(teacher.binding, student.binding),
-        warnings=tuple(dict.fromkeys((*matching.teacher.graph.warnings, *matching.student.graph.warnings))),
+        warnings=tuple(
+            dict.fromkeys((*matching.teacher.graph.warnings, *matching.student.graph.warnings, *lone_noises(matching)))
+        ),
         compared=tuple(joint.paired(a, b) for a, b in matching.sites.items()),
         laws={law.name: law for law in joint.laws()},
         method=method,
@@ -126,7 +129,7 @@ class _Joint:
         self._matching = matching
         self._left, self._right = matching.teacher, matching.student
         self._own = {name: _prefixed(self._left.graph[name], TEACHER) for name in self._left.graph.graph}
-        noises = self._shared_noises()
+        noises = matching.shared_noises()
         taken = set(self._own.values())
         self._students = {
             node.name: self._own[same]
@@ -141,15 +144,6 @@ class _Joint:
             if method == "local" or self._left.role(a) == "target"
         }
         self._fixed = self._fixed_sizes()
-
-    def _shared_noises(self) -> dict[str, str]:
-        """Student's noise -> the teacher's, where both models make the site from the same."""
-        return {
-            theirs.name: ours.name
-            for a, b in self._matching.sites.items()
-            if self._matching.signature(a) == self._matching.student_signature(b)
-            for ours, theirs in zip(self._left.noises(a), self._right.noises(b), strict=True)
-        }
 
     def _fixed_sizes(self) -> dict[str, int]:
         """By the pair's names."""

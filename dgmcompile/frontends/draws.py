@@ -17,7 +17,7 @@ from dgmcompile.frontends import refusals
 from dgmcompile.frontends.distributions import ConstructorCalls, event_dim_of, methods_of_distributions
 from dgmcompile.frontends.libraries import in_torch_or_pyro, is_library
 from dgmcompile.frontends.marks import marked_by
-from dgmcompile.frontends.outputs import deterministic
+from dgmcompile.frontends.outputs import add_outputs, deterministic
 from dgmcompile.frontends.random_calls import COMPOSED_CALLS, NOISE, RandomLaw, law_of, written_by
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.source import location_of, user_frame, variable_of
@@ -130,6 +130,11 @@ class DrawRecorder:
             return result
         self.named.add(path)
         return self._mark_site(self._names[path], result)
+
+    def finish(self, result: Any) -> None:
+        """What the program returned are its targets, unless it marked some."""
+        if not self.marks_targets:
+            add_outputs(self._recorder, result, self._mark_target)
 
     # -- marks ------------------------------------------------------------------------------------------------
 

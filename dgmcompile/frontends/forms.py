@@ -153,9 +153,15 @@ def _negative(form: Form | None) -> Form | None:
     return replace(form, family=form.family[1:] if form.family.startswith("-") else f"-{form.family}")
 
 
+NOTHING = 1e-10
+"""What is added to noise so that no logarithm is infinite: less than what lies between two numbers of a generator."""
+
+
 def shifted(form: Form, shift: Arg, algebra: Algebra) -> Form | None:
     """The value plus ``shift``."""
     family, given = form.family, form.params
+    if family.endswith("Exponential") and isinstance(shift, int | float) and abs(shift) <= NOTHING:
+        return form
     if family in (*_SYMMETRIC, "Gumbel"):
         return form.with_params(loc=algebra.add(given["loc"], shift))
     if family == "-Gumbel":
@@ -220,7 +226,7 @@ def _is(form: Form, family: str, **params: float) -> bool:
     """Of numbers up to rounding."""
     given = [(form.params.get(name), value) for name, value in params.items()]
     return form.family == family and all(
-        isinstance(found, int | float) and math.isclose(found, value, rel_tol=1e-6, abs_tol=1e-12)
+        isinstance(found, int | float) and math.isclose(found, value, rel_tol=1e-6, abs_tol=NOTHING)
         for found, value in given
     )
 
@@ -279,6 +285,16 @@ def _pow(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 def _sqrt(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     return form.becomes("Weibull", scale=1.0, concentration=2.0) if _is(form, "Exponential", rate=1) else None
+
+
+def _clamp(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    """Where it keeps all but the first and the last number of a generator, it does nothing."""
+    low, high, step = call.given(1, "min"), call.given(2, "max"), torch.finfo(torch.float32).eps
+    if not (low is None or isinstance(low, int | float)) or not (high is None or isinstance(high, int | float)):
+        return None
+    if _is(form, "Uniform", low=0, high=1):
+        return form if (low or 0) <= step and (1 if high is None else high) >= 1 - step else None
+    return form if form.family == "Exponential" and (low or 0) <= NOTHING and high is None else None
 
 
 # thresholds
@@ -422,6 +438,7 @@ RULES: Mapping[str, Rule] = {
     **_rules("abs absolute", _abs),
     **_rules("pow", _pow),
     **_rules("sqrt", _sqrt),
+    **_rules("clamp clip clamp_min", _clamp),
     **_rules("lt le less less_equal", _less),
     **_rules("gt ge greater greater_equal", _greater),
     **_rules("where", _where),

@@ -35,12 +35,14 @@ from dgmcompile.ir.graph import (
 class Lifted:
     """The nodes, with samples for what was recovered.
 
-    ``recovered``: what the noise of each sample was drawn for; ``parts``: those of noise that was taken apart.
+    ``recovered``: what the noise of each sample was drawn for; ``parts``: those of noise that was taken apart;
+    ``kept``: noise that is read and was not recovered, and why.
     """
 
     nodes: list[Node]
     recovered: Mapping[str, Drawn]
     parts: Mapping[str, tuple[tuple[str, View], ...]]
+    kept: Mapping[str, str]
 
     def draws(self, drawn: Sequence[str]) -> list[Drawn | None]:
         """What became of each draw; None of what nothing reads."""
@@ -65,16 +67,17 @@ def lifted(nodes: Sequence[Node], variables: Mapping[str, str]) -> Lifted:
     """
     apart = parted(nodes)
     found = _Forms(apart.nodes)
-    new, dropped, recovered = dict[str, list[Node]](), set[str](), dict[str, Drawn]()
+    new, dropped, recovered, reasons = dict[str, list[Node]](), set[str](), dict[str, Drawn](), dict[str, str]()
     for noise in (node for node in apart.nodes if isinstance(node, Noise)):
         if (chain := found.chain(noise.name, variables)) is None:
+            reasons[noise.name] = found.reason(noise.name)
             continue
         *between, last = chain
         new[last] = found.sample(last)
         dropped.update(between)
         recovered[noise.name] = Drawn(new[last][0].name, undo=found.forms[last].undo)
     kept = [one for node in apart.nodes if node.name not in dropped for one in new.get(node.name, [node])]
-    return Lifted(_with_sites(_with_needed(kept, found.algebra.nodes)), recovered, apart.parts)
+    return Lifted(_with_sites(_with_needed(kept, found.algebra.nodes)), recovered, apart.parts, reasons)
 
 
 def _with_sites(nodes: list[Node]) -> list[Node]:
@@ -196,6 +199,20 @@ class _Forms:
             return names[: names.index(named[-1]) + 1]
         is_named = noise in variables or noise in self._sites
         return [noise] if is_named and self._is_variable_by_itself(noise) else None
+
+    def reason(self, noise: str) -> str:
+        """Why there is none."""
+        name = noise
+        while (reader := self._only_reader(name)) is not None:
+            name = reader
+        times = self._readers.get(name, [])
+        readers = [self._by_name[reader] for reader in dict.fromkeys(times)]
+        what = "it" if name == noise else "what is made of it"
+        if len(times) > 1:
+            return f"{len(readers)} calls read {what}" if len(readers) > 1 else f"{what} is read {len(times)} times"
+        if readers and isinstance(readers[0], Call):
+            return f"what {readers[0].target_name} makes of it, with these arguments, has no law that is known"
+        return f"{what} has no name in the program"
 
     def _only_reader(self, name: str) -> str | None:
         readers = self._readers.get(name, [])

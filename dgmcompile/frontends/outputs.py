@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
+from torch.distributions import Distribution
 
 from dgmcompile.frontends.naming import unused
 from dgmcompile.frontends.record import Recorder
@@ -15,26 +17,42 @@ OUTPUT = "output"
 """What a result is called that the program gives no name."""
 
 
-def add_outputs(recorder: Recorder, result: Any) -> None:
-    """Each tensor among the results is a target: called by its key, or as the program's variable for it."""
-    recording = recorder.recording
-    for key, tensor in results_of(result):
-        variable = recording.variables.get(recorder.ref(tensor).name, "")
-        name = unused(key or variable or OUTPUT, recording.results)
-        recorder.add(deterministic(recorder, name, "target", tensor), name)
-        recording.results.append(name)
+def add_outputs(recorder: Recorder, result: Any, draw: Callable[[str, Distribution], Tensor]) -> None:
+    """Each tensor and each law among the results is a target: called by its key, or as the program's variable for it.
+
+    ``draw`` makes a law that is returned the target of a name.
+    """
+    for key, value in results_of(result):
+        if isinstance(value, Distribution):
+            name = unused(key or OUTPUT, recorder.recording.results)
+            draw(name, value)
+        else:
+            with recorder.paused():
+                name = _add_tensor(recorder, key, value)
+        recorder.recording.results.append(name)
 
 
-def results_of(result: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors among what the program returns, and their keys and fields, joined by dots; "" where there is none."""
-    if isinstance(result, Tensor):
+def _add_tensor(recorder: Recorder, key: str, value: Tensor) -> str:
+    recording, ref = recorder.recording, recorder.ref(value)
+    marked = recorder.node(ref)
+    if isinstance(marked, Sample) and marked.site is not None and marked.site.name not in recording.results:
+        recorder.replace(replace(marked, site=replace(marked.site, role="target")))
+        return marked.site.name
+    name = unused(key or recording.variables.get(ref.name, "") or OUTPUT, recording.results)
+    recorder.add(deterministic(recorder, name, "target", value), name)
+    return name
+
+
+def results_of(result: Any, key: str = "") -> Iterator[tuple[str, Tensor | Distribution]]:
+    """The tensors and laws that the program returns, and their keys and fields, joined by dots; "" if there is none."""
+    if isinstance(result, Tensor | Distribution):
         yield key, result
     elif isinstance(result, Mapping):
         for name, value in result.items():
             yield from results_of(value, _joined(key, str(name)))
-    elif hasattr(result, "_fields"):
-        for name, value in zip(result._fields, result, strict=True):
-            yield from results_of(value, _joined(key, name))
+    elif isinstance(fields := getattr(result, "_fields", getattr(result, "__dataclass_fields__", None)), tuple | dict):
+        for name in fields:
+            yield from results_of(getattr(result, name), _joined(key, name))
     elif isinstance(result, tuple | list):
         for index, value in enumerate(result):
             yield from results_of(value, _joined(key, str(index)) if key else "")

@@ -369,6 +369,17 @@ def certain_target(name: str, draws: bool, location: Location | None) -> Diagnos
     )
 
 
+def kept_noise(reason: str, location: Location | None) -> Diagnostic:
+    """Noise of a program of plain PyTorch that is made into no random variable."""
+    return Diagnostic(
+        severity="note",
+        code="kept-noise",
+        message=f"the noise that is drawn here has no latent term: {reason}",
+        location=location,
+        help="if it is to be compared, draw it by a distribution, or spell it as mean + scale * noise",
+    )
+
+
 def random_module(path: str, module: nn.Module, location: Location | None) -> Diagnostic:
     """A submodule that draws random numbers by itself, as dropout in training mode does."""
     return Diagnostic(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import linecache
 import sys
+from collections.abc import Iterator
 from functools import lru_cache
 from types import CodeType, FrameType
 
@@ -103,20 +104,55 @@ def version_of(file: str) -> tuple[object, ...]:
 
 @of_files
 def _assigned_names(file: str, version: tuple[object, ...]) -> dict[Span, tuple[str, ...]]:
-    """Span of each assigned expression -> the names on the left."""
+    """Span of each assigned expression -> the names on the left; of parts of it, of what is appended, too."""
     names: dict[Span, tuple[str, ...]] = {}
     for node in tree_of(file, version):
-        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and node.value is not None:
-            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            value = node if isinstance(node, ast.AugAssign) else node.value
-            elements = target.elts if isinstance(target, ast.Tuple) else [target]
-            names[node_span(value)] = tuple(_target_name(element) for element in elements)
+        match node:
+            case ast.Assign(targets=[target, *_], value=value) | ast.NamedExpr(target=target, value=value):
+                names.update(_received(value, target))
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                names.update(_received(value, target))
+            case ast.AugAssign(target=target):
+                names[node_span(node)] = (_target_name(target),)
+            case ast.Call(func=ast.Attribute(value=target, attr="append"), args=[value]):
+                names.update(_received(value, target))
+            case _:
+                pass
     return names
+
+
+def _received(value: ast.expr, target: ast.expr) -> Iterator[tuple[Span, tuple[str, ...]]]:
+    """The expression and its parts, and the names that receive them."""
+    elements = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
+    parts = _parts(value)
+    if isinstance(value, ast.Tuple | ast.List) and len(parts) == len(elements) > 1:
+        for part, element in zip(parts, elements, strict=True):
+            yield from _received(part, element)
+    else:
+        for part in parts:
+            yield from _received(part, target)
+    yield node_span(value), tuple(_target_name(element) for element in elements)
+
+
+def _parts(value: ast.expr) -> list[ast.expr]:
+    """The elements of what gathers several values: a list, a comprehension, what is stacked of them."""
+    match value:
+        case ast.Tuple(elts=elements) | ast.List(elts=elements):
+            return elements
+        case ast.ListComp(elt=element) | ast.GeneratorExp(elt=element):
+            return [element]
+        case ast.Call(func=ast.Attribute(attr=word) | ast.Name(id=word), args=[gathered, *_]) if word in _GATHER:
+            return _parts(gathered)
+        case _:
+            return []
+
+
+_GATHER = ("stack", "cat", "concat", "concatenate", "hstack", "vstack", "list", "tuple")
 
 
 def _target_name(target: ast.expr) -> str:
     match target:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
+        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.Subscript(slice=ast.Constant(value=str(name))):
             return name
         case ast.Subscript(value=value):
             return _target_name(value)
@@ -149,13 +185,18 @@ def _assigned_by(stack: Stack, node: str) -> str:
 
 
 def _assigned(frame: FrameType, element: int | None = None) -> str:
-    if (span := span_of(frame)) is None:
-        return ""
-    file = frame.f_code.co_filename
-    names = _assigned_names(file, version_of(file)).get(span, ())
+    names = _names_at(frame)
     if element is None:
         return names[0] if len(names) == 1 else ""
     return names[element] if len(names) > 1 and element < len(names) else ""
+
+
+def _names_at(frame: FrameType) -> tuple[str, ...]:
+    """The names on the left of what the frame evaluates."""
+    if (span := span_of(frame)) is None:
+        return ()
+    file = frame.f_code.co_filename
+    return _assigned_names(file, version_of(file)).get(span, ())
 
 
 def called_for(frame: FrameType | None, element: int | None = None) -> str:
@@ -164,12 +205,20 @@ def called_for(frame: FrameType | None, element: int | None = None) -> str:
 
 
 def variable_of(frame: FrameType | None) -> str:
-    """The variable that receives what the frame evaluates, or what it returns; "" if none."""
-    name = assigned_name(frame)
+    """The variable that receives what the frame evaluates, or what it returns; "" if none.
+
+    ``a_b`` where ``a`` and ``b`` take it apart.
+    """
+    name = _received_by(frame)
     while not name and frame is not None and _is_returned(frame):
         frame = _caller(frame)
-        name = assigned_name(frame)
+        name = _received_by(frame)
     return name
+
+
+def _received_by(frame: FrameType | None) -> str:
+    several = () if frame is None else _names_at(frame)
+    return "_".join(filter(None, several)) if len(several) > 1 else assigned_name(frame)
 
 
 def _caller(frame: FrameType) -> FrameType | None:

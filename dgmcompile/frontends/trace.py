@@ -18,11 +18,10 @@ from dgmcompile.frontends.arguments import Arguments, Path, SizeClass
 from dgmcompile.frontends.distributions import ConstructorCalls
 from dgmcompile.frontends.draws import DrawRecorder
 from dgmcompile.frontends.libraries import is_library
-from dgmcompile.frontends.lifting import lifted
+from dgmcompile.frontends.lifting import Lifted, lifted
 from dgmcompile.frontends.merge import Difference, Numbers, Run, changes, compared, live, renamed
 from dgmcompile.frontends.modules import ModulePaths, as_callable, is_standard, name_of
 from dgmcompile.frontends.naming import named
-from dgmcompile.frontends.outputs import add_outputs
 from dgmcompile.frontends.pyro import SiteRecorder, hidden_draws, repeated_sites, with_roles
 from dgmcompile.frontends.record import KeptValues, Recorder
 from dgmcompile.frontends.recording import Recording
@@ -142,8 +141,8 @@ class _Program:
         graph = self._built(base.recording, with_roles(nodes, targets), sized.classes, guards + sized.guards, draws)
         observed = any(node.site is not None and node.site.role == "target" for node in nodes)
         chosen = [] if observed or targets is not None else [refusals.chosen_targets(graph.targets)]
-        certain = _certain_targets(graph) if recovered else ()
-        return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base), *chosen, *certain))
+        told = [*_kept_noises(recovered), *_certain_targets(graph)] if recovered else []
+        return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base), *chosen, *told))
 
     def _mode_warnings(self, base: Run) -> list[Diagnostic]:
         """What the program would do with its modules in the other mode, if that is something else."""
@@ -208,7 +207,9 @@ class _Program:
                 for context in (*pyros, drawing, recorder.recording_modules(), unseen, recorder):
                     watched.enter_context(context)
                 result = self._model(*args, **kwargs)
-            self._finish(recorder, sites, draws, result)
+                if not sites.met:
+                    draws.finish(result)
+            self._finish(recorder, sites, draws)
         except CompileError:
             raise
         except (Exception, SystemExit) as error:
@@ -223,7 +224,7 @@ class _Program:
         recorder.recording.generators = tuple(name for name in after if after[name] != generators[name])
         return Run(recorder.recording, live(recorder.recording))
 
-    def _finish(self, recorder: Recorder, sites: SiteRecorder, draws: DrawRecorder, result: Any) -> None:
+    def _finish(self, recorder: Recorder, sites: SiteRecorder, draws: DrawRecorder) -> None:
         """A program that asks Pyro for nothing is one of plain PyTorch: its targets are what it marks, or returns."""
         if sites.met:
             self._is_pyros = True
@@ -232,8 +233,6 @@ class _Program:
             recorder.recording.is_plain = True
             self._called |= draws.named
             recorder.recording.warnings += recorder.recording.warnings_if_plain
-            if not draws.marks_targets:
-                add_outputs(recorder, result)
 
     def _fixed(self) -> dict[Path, Any]:
         return {p: v for p, v in self._arguments.literals.items() if isinstance(v, bool | int | float | str | None)}
@@ -365,6 +364,12 @@ def _is_constant(nodes: Sequence[Node]) -> bool:
     graph = Graph(nodes)
     made = graph.ancestors(graph.targets)
     return not any(isinstance(node, Input | Noise) or _is_drawn(node) for node in nodes if node.name in made)
+
+
+def _kept_noises(recovered: Lifted) -> Iterator[Diagnostic]:
+    """Of what stays noise."""
+    noises = [node for node in recovered.nodes if node.name in recovered.kept]
+    yield from dict.fromkeys(refusals.kept_noise(recovered.kept[node.name], node.location) for node in noises)
 
 
 def _certain_targets(graph: Graph) -> Iterator[Diagnostic]:

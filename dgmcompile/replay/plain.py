@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 from torch.overrides import TorchFunctionMode
 
 from dgmcompile.codegen import compile_graph
@@ -219,13 +220,18 @@ def _pairs(
     seed_everything(seed)
     with calls.watched(), methods_of_distributions(methods), marked_by(mark, lambda _, law: law.sample()), replaced:
         result = model(*args, **kwargs)
+        returned = [law if isinstance(law, Tensor) else law.sample() for _, law in _targets_of(result, graph)]
     samples = {sample.name: sample for sample in graph.samples}
     for found in replaced.laws:
         sample = samples[found.node]
         yield _Pair(sample, form.value(Law(family=sample.family, params=sample.params)), found.law)
-    returned = (tensor for _, tensor in results_of(result))
-    values = {**marked, **dict(zip(graph.binding.results, returned, strict=False))}
+    values = {**marked, **dict(zip(graph.binding.results, returned, strict=True))}
     compared = {found.node for found in replaced.laws}
     for name, node in graph.sites().items():
         if name in values and node not in compared:
             yield _Pair(samples[node], form.value(Ref(node)), values[name])
+
+
+def _targets_of(result: Any, graph: Graph) -> Iterator[tuple[str, Tensor | Distribution]]:
+    """What the program returns, unless it marks its targets."""
+    return results_of(result) if graph.binding.results else iter(())

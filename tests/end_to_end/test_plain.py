@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 from typing import Any
 
@@ -269,3 +270,36 @@ def test_plain_pytorch_is_its_twin_by_pyro(name: str):
     for kind in ("surrogate", "latent"):
         torch.testing.assert_close(getattr(found, kind), getattr(expected, kind), rtol=1e-6, atol=1e-6)
     assert_same(found.total, expected.total, student)
+
+
+class Noisy(nn.Module):
+    """Noise that is made into nothing that has a law: it only disturbs."""
+
+    def __init__(self, hidden: int, units: int = 4) -> None:
+        super().__init__()
+        self.below, self.above = nn.Linear(3, units), nn.Sequential(nn.Linear(units, hidden), nn.Linear(hidden, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.below(x)
+        return self.above(torch.sin(h * torch.rand_like(h)))
+
+
+def test_noise_that_stays_noise_is_shared():
+    x, teacher, student = torch.randn(5, 3), Noisy(16), Noisy(4)
+    loss = dgm.compile(dgm.pair(teacher, student, model_args=(x,)))
+    ((name, noise),) = loss.sample_noise(x).items()
+
+    def output(model: Noisy) -> Tensor:
+        return model.above(torch.sin(model.below(x) * noise))
+
+    by_hand = (output(teacher) - output(student)).square().sum(-1).mean()
+    torch.testing.assert_close(loss(x, noise={name: noise}).total, by_hand)
+    same = dgm.compile(dgm.pair(teacher, copy.deepcopy(teacher), model_args=(x,)))
+    assert same(x).total.item() == 0
+
+
+def test_noise_of_another_shape_is_not_shared_and_that_is_told():
+    x = torch.randn(5, 3)
+    pair = dgm.pair(Noisy(16), Noisy(4, units=6), model_args=(x,))
+    assert [w.code for w in pair.warnings].count("lone-noise") == 2
+    assert {value.shape[-1] for value in dgm.compile(pair).sample_noise(x).values()} == {4, 6}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -66,6 +67,22 @@ RECOVERED: dict[str, tuple[Callable[[], Tensor], str]] = {
     "logit(rand)": (lambda: MEAN + 0.5 * torch.logit(torch.rand(3)), "Logistic"),
     "tan(pi * (rand - 0.5))": (lambda: MEAN + torch.tan(math.pi * (torch.rand(3) - 0.5)), "Cauchy"),
     "argmax(logits + gumbel)": (lambda: torch.argmax(MEAN + gumbel((4, 3)), -1), "Categorical"),
+    "gumbel with epsilons": (
+        lambda: torch.argmax(MEAN - torch.log(-torch.log(torch.rand(4, 3) + 1e-20) + 1e-20), -1),
+        "Categorical",
+    ),
+    "gumbel with an epsilon below": (
+        lambda: torch.argmax(MEAN - torch.log(1e-10 - torch.log(torch.rand(4, 3) + 1e-10)), -1),
+        "Categorical",
+    ),
+    "gumbel of what is clamped": (
+        lambda: torch.argmax(MEAN - (-torch.rand(4, 3).clamp(min=1e-20).log()).clamp_min(1e-20).log(), -1),
+        "Categorical",
+    ),
+    "logit of what is clamped": (
+        lambda: MEAN + torch.logit(torch.rand(3).clamp(1e-7, 1 - 1e-7)),
+        "Logistic",
+    ),
     "one_hot(argmax(logits + gumbel))": (
         lambda: F.one_hot((MEAN + gumbel((4, 3))).argmax(dim=-1), 3).float(),
         "OneHotCategorical",
@@ -112,6 +129,8 @@ KEPT: dict[str, Callable[[], Tensor]] = {
     "rounded": lambda: (4 * torch.rand(3)).long(),
     "a matrix that need not be triangular": lambda: MEAN + torch.randn(4, 3) @ FACTOR,
     "argmax of other noise": lambda: torch.argmax(MEAN + torch.randn(4, 3), -1),
+    "an epsilon that counts": lambda: MEAN - torch.log(-torch.log(torch.rand(3) + 1e-3)),
+    "clamped where it counts": lambda: MEAN + torch.logit(torch.rand(3).clamp(0.01, 0.99)),
     "argmax over the batch": lambda: torch.argmax(MEAN + gumbel((4, 3)), 0),
 }
 
@@ -365,6 +384,115 @@ def test_an_exported_program_is_a_model():
     assert families(graph) == DRAWN
     report = dgm.check(exported, (values(4, 2),))
     assert report.ok and report.sizes == {"x.shape[0]": 7}, str(report)
+
+
+@dataclass
+class Results:
+    mean: Tensor
+    law: td.Distribution
+    note: str = "neither a tensor nor a law"
+
+
+RESULTS: dict[str, tuple[Callable[[Tensor], Any], dict[str, str]]] = {
+    "a law": (lambda z: td.Normal(z, SCALE), {"output": "Normal"}),
+    "laws and values": (
+        lambda z: (td.Independent(td.Normal(z, 1.0), 1), z.exp(), td.Bernoulli(logits=z)),
+        {"output": "Normal", "output_1": "Delta", "output_2": "Bernoulli"},
+    ),
+    "a dataclass": (lambda z: Results(z.exp(), td.Categorical(logits=z)), {"mean": "Delta", "law": "Categorical"}),
+    "a dict": (
+        lambda z: {
+            "mixed": td.MixtureSameFamily(td.Categorical(PROBS), td.Normal(z, 1.0)),
+            "positive": td.TransformedDistribution(td.Normal(z, 1.0), [td.ExpTransform()]),
+        },
+        {"mixed": "MixtureSameFamily", "positive": "Normal"},
+    ),
+    "a marked value": (lambda z: dgm.site("w", z.exp()), {"w": "Delta"}),
+    "marked twice": (lambda z: (dgm.site("w", z.exp()),) * 2, {"w": "Delta", "output": "Delta"}),
+}
+
+
+@pytest.mark.parametrize(("results", "targets"), RESULTS.values(), ids=RESULTS)
+def test_what_is_returned_is_a_target(results: Callable[[Tensor], Any], targets: dict[str, str]):
+    def model() -> Any:
+        z = MEAN + SCALE * torch.randn(3)
+        return results(z)
+
+    graph = dgm.trace(model, ())
+    assert {n.site.name: n.family for n in graph.samples if n.site and n.site.role == "target"} == targets
+    report = dgm.check(model, ())
+    assert report.ok and {site.name for site in report.sites} == set(targets), str(report)
+    loss = dgm.compile(dgm.pair(model, model))
+    assert loss().total.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_draw_that_is_marked_and_returned_is_a_target_of_that_name():
+    def model() -> Tensor:
+        return dgm.site("w", MEAN + SCALE * torch.randn(3))
+
+    graph = dgm.trace(model, ())
+    assert [(n.site.role, n.site.name, n.family) for n in graph.samples if n.site] == [("target", "w", "Normal")]
+    assert dgm.check(model, ()).ok
+
+
+def in_pairs() -> Tensor:
+    a, (b, c) = torch.bernoulli(PROBS), (torch.bernoulli(PROBS), td.Poisson(SCALE).sample())
+    return a + b + c
+
+
+def in_a_list() -> Tensor:
+    flips = [torch.bernoulli(PROBS) for _ in range(2)]
+    return flips[0] + flips[1]
+
+
+def stacked() -> Tensor:
+    def flip() -> Tensor:
+        return torch.bernoulli(PROBS)
+
+    flips = torch.stack(tuple(flip() for _ in range(2)))
+    return flips.sum(0)
+
+
+def appended() -> Tensor:
+    flips: list[Tensor] = []
+    for _ in range(2):
+        flips.append(torch.bernoulli(PROBS))
+    return torch.stack(flips).sum(0)
+
+
+def by_key() -> Tensor:
+    state: dict[str, Tensor] = {}
+    state["code"] = torch.bernoulli(PROBS)
+    return state["code"]
+
+
+def within() -> Tensor:
+    return torch.zeros(3) if (flip := torch.bernoulli(PROBS)) is None else flip
+
+
+def taken_apart() -> Tensor:
+    a, b = torch.bernoulli(PROBS.expand(2, 3))
+    return a + b
+
+
+@pytest.mark.parametrize(
+    ("draw", "names"),
+    [
+        (in_pairs, "a b c"),
+        (in_a_list, "flips_0 flips_1"),
+        (stacked, "flips_0 flips_1"),
+        (appended, "flips_0 flips_1"),
+        (by_key, "code"),
+        (within, "flip"),
+        (taken_apart, "a_b"),
+    ],
+)
+def test_a_variable_is_called_as_what_receives_it(draw: Callable[[], Tensor], names: str):
+    def model() -> Tensor:
+        return torch.exp(draw())
+
+    assert dgm.trace(model, ()).latents == tuple(names.split())
+    assert dgm.check(model, ()).ok
 
 
 def test_names_may_be_given_to_variables_and_to_submodules():
