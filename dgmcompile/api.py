@@ -95,15 +95,17 @@ def trace(
     targets: Any = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     names: Mapping[str, str] | None = None,
+    share_dropout: bool = False,
 ) -> DGM:
     """The graph of a program, recorded on example arguments; see `dgmcompile.frontends.trace.trace`.
 
     A program is Pyro's, or plain PyTorch: a function, a module, a `torch.fx.GraphModule`, an exported program.
 
     ``options``: site -> choices for it (`dgmcompile.passes.with_options`), which go before the model's own. ``names``:
-    other names for the variables of plain PyTorch, or for what submodules return.
+    other names for the variables of plain PyTorch, or for what submodules return. ``share_dropout`` makes
+    the dropout of plain PyTorch noise of the model.
     """
-    traced = recording.trace(model, model_args, model_kwargs, targets, names=names)
+    traced = recording.trace(model, model_args, model_kwargs, targets, names=names, share_dropout=share_dropout)
     graph = passes.with_options(traced, options or {})
     return DGM(graph, **{key: getattr(graph, key) for key in Graph._FIELDS})
 
@@ -192,15 +194,17 @@ def pair(
     model_args: tuple[Any, ...] = (),
     model_kwargs: Mapping[str, Any] | None = None,
     targets: Any = None,
+    share_dropout: bool = False,
 ) -> PairDGM:
     """Teacher and student on shared noise; see `pair_graphs`.
 
     Args:
         teacher, student: graphs, of which the traced form is taken, or programs, which are then traced on
             ``model_args``. The teacher is recorded in eval mode.
+        share_dropout: of programs; see `trace`.
     """
-    left = _traced(teacher, model_args, model_kwargs, targets, eval_mode=True)
-    right = _traced(student, model_args, model_kwargs, targets)
+    left = _traced(teacher, model_args, model_kwargs, targets, eval_mode=True, share_dropout=share_dropout)
+    right = _traced(student, model_args, model_kwargs, targets, share_dropout=share_dropout)
     joint = pair_graphs(left, right, match, method)
     return PairDGM(joint, **{key: getattr(joint, key) for key in Pair._FIELDS})
 
@@ -241,12 +245,16 @@ class Distillation:
 
     Args:
         match, method: see `pair_graphs`.
+        share_dropout: see `trace`.
         options: see `LossOptions`.
     """
 
-    def __init__(self, match: Match | None = None, method: Method = "surrogate", **options: Any) -> None:
+    def __init__(
+        self, match: Match | None = None, method: Method = "surrogate", share_dropout: bool = False, **options: Any
+    ) -> None:
         self._match = match
         self._method: Method = method
+        self._share_dropout = share_dropout
         self._options = LossOptions(**options)
 
     def __call__(self, teacher: Callable[..., Any], student: Callable[..., Any]) -> DistillationLoss:
@@ -256,7 +264,15 @@ class Distillation:
         self, teacher: Callable[..., Any], student: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Guard, ...], nn.Module]:
         """The loss, recorded on these arguments, and for which others it holds."""
-        joint = pair(teacher, student, self._match, self._method, model_args=args, model_kwargs=kwargs)
+        joint = pair(
+            teacher,
+            student,
+            self._match,
+            self._method,
+            model_args=args,
+            model_kwargs=kwargs,
+            share_dropout=self._share_dropout,
+        )
         return joint.guards, pipeline.compiled(joint, self._options)
 
 

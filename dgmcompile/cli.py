@@ -46,6 +46,12 @@ Targets = Annotated[
         "if there are none, those that no other site depends on.",
     ),
 ]
+ShareDropout = Annotated[
+    bool,
+    typer.Option(
+        "--share-dropout", help="Dropout of plain PyTorch is noise of the model, and not drawn anew by every call."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -83,6 +89,7 @@ def transform(
         float | None, typer.Option(help="Weight of the latents' loss terms. By default it goes by the method.")
     ] = None,
     divergence: Annotated[str, typer.Option(help="kl, reverse_kl, js, wasserstein2 or cross_entropy.")] = "kl",
+    share_dropout: ShareDropout = False,
     no_student: Annotated[
         bool, typer.Option("--no-student", help="Leave out the student that stands beside the model.")
     ] = False,
@@ -118,6 +125,7 @@ def transform(
                 method=method,  # type: ignore[arg-type]
                 options=LossOptions(latent_weight=latent_weight, divergence=divergence),
                 alone=no_student,
+                share_dropout=share_dropout,
                 pictures=picture or (),
                 progress=progress,
             )
@@ -127,12 +135,12 @@ def transform(
 
 
 @app.command()
-def check(model: Model, target: Targets = None, as_json: Json = False) -> None:
+def check(model: Model, target: Targets = None, share_dropout: ShareDropout = False, as_json: Json = False) -> None:
     """Is the compiled form the same program? Replay it, site by site, at another batch size."""
     with _compiling() as progress:
         from dgmcompile.pipeline import check_file
 
-        report = check_file(model, targets=_targets(target), progress=progress)
+        report = check_file(model, targets=_targets(target), share_dropout=share_dropout, progress=progress)
     _show_checked(report, as_json)
     if not report.ok:
         raise typer.Exit(REFUSED)

@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -101,6 +102,7 @@ def transform(
     method: Method = "surrogate",
     options: LossOptions | None = None,
     alone: bool = False,
+    share_dropout: bool = False,
     pictures: Iterable[str] = (),
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Transformed:
@@ -111,6 +113,7 @@ def transform(
         targets, keep: names of target sites, and of latents to leave random.
         match, method, options: of the pair.
         alone: no student, whatever stands beside the model.
+        share_dropout: dropout is noise of the models, if they are plain PyTorch.
         pictures: formats beside SVG, of `PICTURES`.
         progress: is told each stage as it begins.
     Errors:
@@ -125,9 +128,8 @@ def transform(
         if pupil is None and (match or method != "surrogate" or (options or LossOptions()) != LossOptions()):
             raise CompileError(_no_student(spec))
         progress("recording the model")
-        graph = trace(
-            program.model, program.example_inputs, targets=targets, name=program.title, eval_mode=pupil is not None
-        )
+        record = partial(trace, model_args=program.example_inputs, share_dropout=share_dropout)
+        graph = record(program.model, targets=targets, name=program.title, eval_mode=pupil is not None)
         progress("rewriting")
         graphs = forms_of(graph, keep)
         texts = {f"{program.title}_semi_auxiliary.py": emitted(graphs["compact"])}
@@ -135,7 +137,7 @@ def transform(
         if pupil is not None:
             progress("recording the student")
             theirs = targets if targets is None or targets == "all" else _matching(targets, match or {})
-            pupil_graph = trace(pupil, program.example_inputs, targets=theirs, name=f"{program.title}_student")
+            pupil_graph = record(pupil, targets=theirs, name=f"{program.title}_student")
             progress("pairing")
             joint = pair_graphs(graph, pupil_graph, match, method)
             graphs["pair"] = loss_graph(joint, options)
@@ -161,6 +163,7 @@ def _no_student(spec: str) -> Diagnostic:
 def check_file(
     spec: str,
     targets: list[str] | Literal["all"] | None = None,
+    share_dropout: bool = False,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> CheckReport:
     """``FILE[:NAME]`` replayed; see `dgmcompile.replay.check`."""
@@ -168,7 +171,8 @@ def check_file(
         progress("loading")
         program = loader.program(spec)
         progress("recording and replaying")
-        return replace(check(program.model, program.example_inputs, targets=targets), name=program.title)
+        report = check(program.model, program.example_inputs, targets=targets, share_dropout=share_dropout)
+    return replace(report, name=program.title)
 
 
 def _matching(targets: list[str], match: Match) -> list[str]:

@@ -18,7 +18,16 @@ from dgmcompile.frontends.distributions import ConstructorCalls, event_dim_of, m
 from dgmcompile.frontends.libraries import in_torch_or_pyro, is_library
 from dgmcompile.frontends.marks import marked_by
 from dgmcompile.frontends.outputs import add_outputs, deterministic
-from dgmcompile.frontends.random_calls import COMPOSED_CALLS, NOISE, RandomLaw, law_of, written_by
+from dgmcompile.frontends.random_calls import (
+    COMPOSED_CALLS,
+    DROPOUT_CALLS,
+    DROPOUT_MODULES,
+    NOISE,
+    RANDOM_CALLS,
+    RandomLaw,
+    law_of,
+    written_by,
+)
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.source import location_of, user_frame, variable_of
 from dgmcompile.ir.graph import Law, Node, Noise, Sample, Site
@@ -29,10 +38,16 @@ class DrawRecorder:
 
     Args:
         names: path of a submodule -> what the variable is called that it returns.
+        share_dropout: is dropout noise as well?
     """
 
-    def __init__(self, recorder: Recorder, calls: ConstructorCalls, names: Mapping[str, str]) -> None:
+    def __init__(
+        self, recorder: Recorder, calls: ConstructorCalls, names: Mapping[str, str], share_dropout: bool
+    ) -> None:
         self._recorder = recorder
+        self._composed = {**COMPOSED_CALLS, **(DROPOUT_CALLS if share_dropout else {})}
+        recorder.random_calls = {*RANDOM_CALLS, *self._composed}
+        recorder.open_modules = DROPOUT_MODULES if share_dropout else ()
         self._calls = calls
         self._names = names
         self.named: set[str] = set()
@@ -51,7 +66,7 @@ class DrawRecorder:
             yield
 
     def _random_call(self, func: Callable[..., Any], target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if (composed := COMPOSED_CALLS.get(target)) is not None:
+        if (composed := self._composed.get(target)) is not None:
             self._recorder.in_composed = True
             try:
                 with self._recorder:
@@ -84,7 +99,10 @@ class DrawRecorder:
         with self._judged(target):
             with self._recorder.paused():
                 value = draw()
-            self._add(replace(self._law(drawn), shape=tuple(value.shape)), value, target)
+            node = self._add(replace(self._law(drawn), shape=tuple(value.shape)), value, target)
+        if target in DROPOUT_CALLS:
+            self._recorder.recording.hints[node.name] = "dropout"
+            self._recorder.recording.dropouts.add(node.name)
         return value
 
     def _law(self, drawn: RandomLaw) -> Law:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Number = Tensor | float
 
@@ -159,6 +159,67 @@ def _randint(draw: Draw, *args: Any, **kwargs: Any) -> Tensor:
     whole = (uniform * (high - low)).floor().to(kwargs.get("dtype") or torch.int64)
     return whole + low if low else whole
 
+
+def _dropout(draw: Draw, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    if not training or p == 0:
+        return input
+    kept = _kept(draw, input.shape, p, input)
+    dropped = input * kept / (1 - p) if p < 1 else input * 0
+    return input.copy_(dropped) if inplace else dropped
+
+
+def _feature_dropout(draw: Draw, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Whole channels."""
+    if not training or p == 0:
+        return input
+    kept = _kept(draw, _channels(input), p, input)
+    dropped = input * kept / (1 - p) if p < 1 else input * 0
+    return input.copy_(dropped) if inplace else dropped
+
+
+def _channels(input: Tensor) -> tuple[int, ...]:
+    return (*input.shape[:2], *(1 for _ in input.shape[2:]))
+
+
+def _kept(draw: Draw, shape: tuple[int, ...], p: float, like: Tensor) -> Tensor:
+    """1 where an element stays."""
+    uniform = draw(STANDARD_UNIFORM, lambda: torch.rand(shape, dtype=like.dtype, device=like.device))
+    return (uniform >= p).to(like.dtype)
+
+
+_LEAST = -1.7580993408473766
+"""What a SELU, which alpha dropout is for, returns at minus infinity."""
+
+
+def _alpha_dropout(draw: Draw, input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    return _alpha(draw, input, input.shape, p, inplace) if training and p else input
+
+
+def _feature_alpha_dropout(
+    draw: Draw, input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Tensor:
+    return _alpha(draw, input, _channels(input), p, inplace) if training and p else input
+
+
+def _alpha(draw: Draw, input: Tensor, shape: tuple[int, ...], p: float, inplace: bool) -> Tensor:
+    """Klambauer et al. 2017, Self-Normalizing Neural Networks, section 2: mean and variance stay what they are."""
+    kept = _kept(draw, shape, p, input)
+    scale = ((1 - p) * (1 + p * _LEAST**2)) ** -0.5 if p < 1 else 0.0
+    dropped = scale * (input * kept + _LEAST * (1 - kept)) - scale * _LEAST * p
+    return input.copy_(dropped) if inplace else dropped
+
+
+DROPOUT_CALLS: Mapping[str, Callable[..., Tensor]] = {
+    "torch.nn.functional.dropout": _dropout,
+    "torch.nn.functional.dropout1d": _feature_dropout,
+    "torch.nn.functional.dropout2d": _feature_dropout,
+    "torch.nn.functional.dropout3d": _feature_dropout,
+    "torch.nn.functional.alpha_dropout": _alpha_dropout,
+    "torch.nn.functional.feature_alpha_dropout": _feature_alpha_dropout,
+}
+"""Dropout as noise, where that is asked for; as `COMPOSED_CALLS`."""
+
+DROPOUT_MODULES = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 COMPOSED_CALLS: Mapping[str, Callable[..., Tensor]] = {
     "torch.multinomial": _multinomial,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from types import FrameType
@@ -36,7 +36,6 @@ from dgmcompile.frontends.calls import (
 )
 from dgmcompile.frontends.libraries import in_torch_or_pyro, is_library
 from dgmcompile.frontends.modules import ModulePaths, is_hooked, is_standard
-from dgmcompile.frontends.random_calls import COMPOSED_CALLS, RANDOM_CALLS
 from dgmcompile.frontends.reads import is_harmless, use_of
 from dgmcompile.frontends.recording import ModuleSpan, Recording
 from dgmcompile.frontends.source import (
@@ -132,7 +131,10 @@ class Recorder(TorchFunctionMode):
         self._paused = False
         self._count = 0
         self.on_random: RandomCall | None = None
-        """Is given the calls of torch's random functions instead of having them recorded as calls."""
+        """Is given these calls of torch's random functions instead of having them recorded as calls."""
+        self.random_calls: Container[str] = ()
+        self.open_modules: tuple[type[nn.Module], ...] = ()
+        """Torch's own, whose calls are seen none the less."""
         self.on_module: Callable[[str, Any], Any] | None = None
         """Is given the path of each submodule that was called, and what it returned, which it may replace."""
 
@@ -378,8 +380,8 @@ class Recorder(TorchFunctionMode):
         else:
             result = None
         with self._inside():
-            if self.on_random is not None and (target in RANDOM_CALLS or target in COMPOSED_CALLS):
-                return self.on_random(func, target or "", args, kwargs)
+            if self.on_random is not None and target is not None and target in self.random_calls:
+                return self.on_random(func, target, args, kwargs)
             return self._record_call(func, target, args, kwargs, result)
 
     @contextmanager
@@ -752,6 +754,8 @@ class Recorder(TorchFunctionMode):
         path = self.paths.of_module(module)
         frame = user_frame()
         location = location_of(frame)
+        if isinstance(module, self.open_modules):
+            return original(module, *args, **kwargs)
         if is_standard(module):
             node_args, node_kwargs = self.arg(args), self.arg(kwargs)
             before = Before((), {})

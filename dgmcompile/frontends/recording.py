@@ -66,4 +66,5 @@ class Recording:
     variables: dict[str, str] = field(default_factory=dict)
     generator_states: dict[int, tuple[str, Location | None]] = field(default_factory=dict)
     results: list[str] = field(default_factory=list)
+    dropouts: set[str] = field(default_factory=set[str])
     is_plain: bool = False

@@ -60,6 +60,7 @@ def trace(
     name: str | None = None,
     eval_mode: bool = False,
     names: Mapping[str, str] | None = None,
+    share_dropout: bool = False,
 ) -> Graph:
     """The graph of a program; its parameters and modules are bound, nothing of the user's is changed.
 
@@ -74,6 +75,8 @@ def trace(
         eval_mode: record it with its modules in eval mode, as a teacher is.
         names: of a program of plain PyTorch, the name that a variable has by itself, or the path of a submodule, whose
             output is then a variable -> the name that it shall have.
+        share_dropout: of a program of plain PyTorch, dropout is noise like other noise: drawn by ``sample_noise``, and
+            shared by teacher and student where both have it in one shape. Otherwise it draws by itself, at every call.
     Errors:
         `CompileError` with every problem that was found.
     """
@@ -81,7 +84,7 @@ def trace(
     arguments = Arguments(model, model_args, model_kwargs or {})
     forget_changed_files()
     with preserved() as state:
-        program = _Program(model, arguments, state, eval_mode, names or {})
+        program = _Program(model, arguments, state, eval_mode, names or {}, share_dropout)
         graph = program.graph(targets)
     return graph.evolve(name=name or name_of(model))
 
@@ -96,8 +99,10 @@ class _Program:
         state: UserState,
         eval_mode: bool,
         names: Mapping[str, str],
+        share_dropout: bool,
     ) -> None:
         self._names = names
+        self._share_dropout = share_dropout
         self._called: set[str] = set()
         self._is_pyros = False
         """Has it a site of Pyro's? Then what it draws otherwise is no variable."""
@@ -141,7 +146,7 @@ class _Program:
         graph = self._built(base.recording, with_roles(nodes, targets), sized.classes, guards + sized.guards, draws)
         observed = any(node.site is not None and node.site.role == "target" for node in nodes)
         chosen = [] if observed or targets is not None else [refusals.chosen_targets(graph.targets)]
-        told = [*_kept_noises(recovered), *_certain_targets(graph)] if recovered else []
+        told = [*_kept_noises(recovered, base), *_certain_targets(graph)] if recovered else []
         return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base), *chosen, *told))
 
     def _mode_warnings(self, base: Run) -> list[Diagnostic]:
@@ -199,7 +204,10 @@ class _Program:
         seed_everything(seed)
         generators = foreign_states()
         try:
-            sites, draws = SiteRecorder(recorder, calls), DrawRecorder(recorder, calls, self._names)
+            sites, draws = (
+                SiteRecorder(recorder, calls),
+                DrawRecorder(recorder, calls, self._names, self._share_dropout),
+            )
             unseen = recorder.unseen_calls() if first else nullcontext()
             drawing = nullcontext() if self._is_pyros else draws.watching()
             pyros = (ending_samplers(), calls.watched(), sites, hidden_draws(sites.hidden))
@@ -273,6 +281,7 @@ class _Program:
                 _data(recording, inputs),
                 None if draws is None else tuple(one and one.renamed(names.__getitem__) for one in draws),
                 tuple(self._names.get(name, name) for name in recording.results),
+                self._share_dropout,
             ),
         )
 
@@ -366,9 +375,10 @@ def _is_constant(nodes: Sequence[Node]) -> bool:
     return not any(isinstance(node, Input | Noise) or _is_drawn(node) for node in nodes if node.name in made)
 
 
-def _kept_noises(recovered: Lifted) -> Iterator[Diagnostic]:
-    """Of what stays noise."""
-    noises = [node for node in recovered.nodes if node.name in recovered.kept]
+def _kept_noises(recovered: Lifted, base: Run) -> Iterator[Diagnostic]:
+    """Of what stays noise, but for dropout's."""
+    kept = recovered.kept.keys() - base.recording.dropouts
+    noises = [node for node in recovered.nodes if node.name in kept]
     yield from dict.fromkeys(refusals.kept_noise(recovered.kept[node.name], node.location) for node in noises)
 
 

@@ -64,7 +64,8 @@ class Binding:
 
     ``constrained``: parameter path -> its constraint, where ``pyro.param`` read it; ``data``: site -> path (as in
     `Input`) of the argument that the program observes there; ``draws`` are those of a plain program, in order, None
-    where nothing reads one; None of a program of Pyro's. ``results`` are the targets that it returns, in order.
+    where nothing reads one; None of a program of Pyro's. ``results`` are the targets that it returns, in order;
+    ``shares_dropout``: is dropout among its draws?
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -73,3 +74,4 @@ class Binding:
     data: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict[str, tuple[str | int, ...]])
     draws: tuple[Drawn | None, ...] | None = None
     results: tuple[str, ...] = ()
+    shares_dropout: bool = False

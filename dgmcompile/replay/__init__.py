@@ -39,11 +39,12 @@ def check(
     *,
     dtype: torch.dtype | None = None,
     seed: int = 0,
+    share_dropout: bool = False,
 ) -> CheckReport:
     """Replay ``model`` at other sizes than it was recorded at, where its sizes may differ.
 
     Args:
-        model, model_args, model_kwargs, targets: as in `trace`.
+        model, model_args, model_kwargs, targets, share_dropout: as in `trace`.
         dtype: floating-point dtype to record and replay in; the program's own by default.
         seed: of the noise.
     Errors:
@@ -54,7 +55,9 @@ def check(
     with preserved() as state, _full_precision(), _in_dtype(model, arguments, dtype) as arguments:
         _initialise(model, arguments, state)
         given_kwargs = {name: arguments.by_name[name] for name in model_kwargs or {}}
-        graph = trace(model, tuple(arguments.args)[: len(model_args)], given_kwargs, targets)
+        graph = trace(
+            model, tuple(arguments.args)[: len(model_args)], given_kwargs, targets, share_dropout=share_dropout
+        )
         sizes = _other_sizes(graph, arguments)
         args, kwargs, _ = arguments.varied(sizes, shuffle=True)
         if graph.binding.draws is not None:

@@ -17,7 +17,15 @@ from dgmcompile.frontends.arguments import Arguments
 from dgmcompile.frontends.distributions import ConstructorCalls, methods_of_distributions
 from dgmcompile.frontends.marks import marked_by
 from dgmcompile.frontends.outputs import results_of
-from dgmcompile.frontends.random_calls import COMPOSED_CALLS, NOISE, RANDOM_CALLS, RandomLaw, law_of, written_by
+from dgmcompile.frontends.random_calls import (
+    COMPOSED_CALLS,
+    DROPOUT_CALLS,
+    NOISE,
+    RANDOM_CALLS,
+    RandomLaw,
+    law_of,
+    written_by,
+)
 from dgmcompile.frontends.state import seed_everything
 from dgmcompile.frontends.targets import ELEMENTWISE_DROPOUTS, short_name, target_name, without_dropout
 from dgmcompile.ir.binding import Drawn
@@ -34,6 +42,7 @@ class Auxiliary:
 
     def __init__(self, graph: Graph, args: list[Any], kwargs: Mapping[str, Any], seed: int) -> None:
         drawn = auxiliary(graph)
+        self.shares_dropout = graph.binding.shares_dropout
         self._noise_of = {
             sample.name: next((n for n in drawn[sample.name].inputs if isinstance(drawn[n], Noise)), None)
             for sample in graph.samples
@@ -74,13 +83,20 @@ class _Law:
 
 
 class WithoutDropout(TorchFunctionMode):
-    """Dropout passes its argument on: what it draws is no part of the model, and drawn in another order."""
+    """Dropout passes its argument on: what it draws is no part of the model, and drawn in another order.
+
+    ``shared``: but for that which is noise of the model.
+    """
+
+    def __init__(self, shared: bool) -> None:
+        super().__init__()
+        self._shared = shared
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         target = target_name(func) or ""
-        if short_name(target) in ELEMENTWISE_DROPOUTS and args:
+        if short_name(target) in ELEMENTWISE_DROPOUTS and args and not self._shared:
             return args[0]
         args, kwargs = without_dropout(target, args, kwargs or {})
         return func(*args, **kwargs)
@@ -93,6 +109,7 @@ class _Replaced(TorchFunctionMode):
         super().__init__()
         self._draws, self._form, self._calls = draws, form, calls
         self._inside = False
+        self._composed = {**COMPOSED_CALLS, **(DROPOUT_CALLS if form.shares_dropout else {})}
         self.laws: list[_Law] = []
 
     def __torch_function__(
@@ -100,8 +117,8 @@ class _Replaced(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         target = "" if self._inside else target_name(func) or ""
-        if target in COMPOSED_CALLS:
-            return COMPOSED_CALLS[target](self._part, *args, **kwargs)
+        if target in self._composed:
+            return self._composed[target](self._part, *args, **kwargs)
         value = func(*args, **kwargs)
         if target not in RANDOM_CALLS:
             return value
@@ -182,7 +199,7 @@ def replay_plain(
     Of the gradients with respect to the parameters: the relative errors, or why there are none.
     """
     again, kwargs_again, _ = Arguments(model, tuple(args), kwargs).varied({})
-    with WithoutDropout():
+    with WithoutDropout(graph.binding.shares_dropout):
         with torch.no_grad():
             sites = tuple(pair.checked() for pair in _pairs(model, args, kwargs, graph, seed))
         if not all(site.ok for site in sites):
