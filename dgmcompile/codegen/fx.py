@@ -132,6 +132,8 @@ class _Writer:
 
     def guards(self) -> None:
         """What the graph takes as fixed; of an argument that may be left out, its size is not."""
+        if self._noise is not None:
+            self._assert(operator.is_not, self._noise, None, "noise has to be what sample_noise draws")
         optional = {argument.name for argument in self._nodes.arguments if not argument.required}
         for guard in sorted(
             self._nodes.guards, key=lambda guard: isinstance(guard.dim, int)

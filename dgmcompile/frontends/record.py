@@ -65,7 +65,7 @@ from dgmcompile.frontends.targets import (
     whole_numbers,
 )
 from dgmcompile.frontends.unseen import UnseenCalls
-from dgmcompile.frontends.values import Alias, Values, carries_gradient, memory_key
+from dgmcompile.frontends.values import Alias, Values, carries_gradient, memory_key, shows_twice
 from dgmcompile.ir.formulas import READ_VIEW, WITH_GRADIENT_OF, WRITE_VIEW
 from dgmcompile.ir.graph import (
     Arg,
@@ -502,6 +502,8 @@ class Recorder(TorchFunctionMode):
         """A call that wrote into its arguments, as one that returns what it wrote."""
         location = location_of(frame)
         node_args, node_kwargs = node_arguments
+        if short_name(target or "") not in ("zero", "fill") and any(map(shows_twice, written)):
+            self.recording.errors.append(refusals.overlapping_write(location))
         if target is not None and is_in_place(target) and args and is_among(args[0], written):
             spelled, node_args = self._masked_write(target, node_args) or functional(target, node_args)
             ref = self.call(spelled, node_args, node_kwargs, None, location)

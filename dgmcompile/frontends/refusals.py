@@ -131,6 +131,17 @@ def view_write(location: Location | None) -> Diagnostic:
     )
 
 
+def overlapping_write(location: Location | None) -> Diagnostic:
+    """A write into a tensor that has several elements in one place of its memory, as ``unfold`` returns one."""
+    return Diagnostic(
+        code="view-write",
+        message="several elements of the tensor that is written here are one place in memory: what is left there "
+        "depends on the order of the writes",
+        location=location,
+        help="write into a clone, or add up what belongs together out of place (torch.nn.functional.fold)",
+    )
+
+
 def hidden_write(name: str, location: Location | None) -> Diagnostic:
     """A call that wrote into one of its arguments, where nothing says what."""
     return Diagnostic(

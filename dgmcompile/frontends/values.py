@@ -39,6 +39,20 @@ def memory_key(tensor: Tensor) -> int:
     return storage.data_ptr() or storage._cdata
 
 
+def shows_twice(tensor: Tensor) -> bool:
+    """Are two of its elements one place in memory?"""
+    with torch._C.DisableTorchFunction():
+        dims = sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1)
+        places, reach, apart = torch.zeros(1, dtype=torch.long), 0, True
+        for stride, size in dims:
+            apart, reach = apart and stride > reach, reach + stride * (size - 1)
+        if apart or tensor.numel() == 0:
+            return False
+        for stride, size in dims:
+            places = (places[:, None] + stride * torch.arange(size)).flatten().unique()
+        return len(places) < tensor.numel()
+
+
 @dataclass
 class Alias:
     """A tensor (kept alive, so that its identity stays its own), the node of its value, and those it had before."""

@@ -75,6 +75,12 @@ def test_what_the_graph_takes_as_fixed_is_asserted():
         by_fx(values(3), {})
 
 
+def test_without_noise_it_says_what_it_lacks():
+    *_, by_fx, x, _ = made()
+    with pytest.raises(AssertionError, match="noise has to be what sample_noise draws"):
+        by_fx(x)
+
+
 def test_fx_passes_and_exporters_take_it():
     _, module, by_fx, x, noise = made()
     ShapeProp(by_fx).propagate(x, noise)

@@ -225,3 +225,44 @@ def test_a_result_that_no_draw_reaches_is_told():
     assert "'mean'" in told["both"][0].message
     assert [(w.code, w.severity) for w in told["none"]] == [("certain-target", "note")]
     assert not told["marked"] and not told["all_drawn"]
+
+
+class Windows(nn.Module):
+    """Windows that overlap, each written by itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        series = x.flatten().clone()
+        windows = series.unfold(0, 4, 2)
+        windows.add_(torch.randn_like(windows))
+        return series.exp()
+
+
+@pytest.mark.parametrize("kind", ["module", "traced", "exported"])
+def test_writes_of_which_the_order_matters_are_refused(kind: str):
+    module = Windows()
+    found = refusal({"module": module, "traced": fx.symbolic_trace(module), "exported": exported(module)}[kind])
+    assert found.code == "view-write" and "order of the writes" in found.message
+
+
+def test_the_same_written_everywhere_has_no_order():
+    def program(x: Tensor) -> Tensor:
+        series = x.flatten().clone()
+        series.unfold(0, 4, 2)[:2].zero_()
+        return series + torch.randn_like(series)
+
+    assert dgm.check(program, (X,)).ok
+
+
+class Expanded(nn.Module):
+    """It cannot run: it writes into what is one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("one", torch.zeros(1).expand(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.get_buffer("one").copy_(x[0]) + torch.randn_like(x)
+
+
+def test_a_program_that_torch_does_not_run_is_refused_in_its_words():
+    assert refusal(Expanded()).code == "program-raised"
