@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.passes.graph_drawer import FxGraphDrawer
 from torch.fx.passes.shape_prop import ShapeProp
 
 import dgmcompile as dgm
@@ -92,6 +94,16 @@ def test_fx_passes_and_exporters_take_it():
     by_fx.recompile()
     exported = torch.export.export(by_fx, (x, noise))
     torch.testing.assert_close(exported.module()(x, noise), module(x, noise=noise))
+
+
+def test_it_is_drawn_and_quantised():
+    _, module, by_fx, x, noise = made()
+    assert "call_module" in FxGraphDrawer(by_fx, "model").get_dot_graph().to_string()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch recommends another package for it
+        small = torch.ao.quantization.quantize_dynamic(by_fx, {nn.Linear}, dtype=torch.qint8)
+    assert not isinstance(small.get_submodule("out"), nn.Linear)
+    torch.testing.assert_close(small(x, noise)["output"], module(x, noise=noise)["output"], rtol=0.1, atol=0.1)
 
 
 def test_it_is_a_program_again():
