@@ -16,9 +16,10 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, ResNetCon
 
 import dgmcompile as dgm
 from dgmcompile.ir.graph import Call
+from tests import seeds
 
-IMAGES = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-TOKENS = torch.randint(30, (4, 7), generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(4, 1, 16, 16, generator=seeds.generator(0))
+TOKENS = torch.randint(30, (4, 7), generator=seeds.generator(0))
 WORDS: dict[str, Any] = {"vocab_size": 30, "bos_token_id": 0, "eos_token_id": 0}
 
 
@@ -139,7 +140,7 @@ def test_a_small_one_is_trained_in_full_and_in_half_precision(build: Callable[[i
     loss = dgm.compile(dgm.pair(build(8), student, model_args=(x,)), latent_weight=0.5)
     noise, totals, gradients = loss.sample_noise(x), [], []
     for is_half in (False, True):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_half):
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=is_half):
             values = loss(x, noise=noise)
         student.zero_grad()
         values.total.backward()

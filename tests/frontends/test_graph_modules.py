@@ -14,8 +14,9 @@ from torch.export import Dim, ExportedProgram, export
 
 import dgmcompile as dgm
 from dgmcompile.frontends import fx_source
+from tests import seeds
 
-X = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+X = torch.randn(6, 3, generator=seeds.generator(0))
 BATCH = {"x": {0: Dim("batch", min=2, max=64)}}
 
 
