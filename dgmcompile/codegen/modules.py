@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import re
@@ -367,9 +368,10 @@ def _verified(module: nn.Module, kind: type[nn.Module], path: str, collapse: boo
         raise not_emittable(path, f"{text} is another module", *differences)
     for name in list(named):  # `stride` of a pooling layer, say, is its `kernel_size` where it is not given
         shorter = {other: text for other, text in named.items() if other != name}
-        made = construct(text_with(shorter))
-        if not any(_differences(module, made)) and _read(made, name) == _read(module, name):
-            named = shorter
+        with contextlib.suppress(ValueError):  # it needs one of several, as an output size or a ratio
+            made = construct(text_with(shorter))
+            if not any(_differences(module, made)) and _read(made, name) == _read(module, name):
+                named = shorter
     return text_with(named)
 
 

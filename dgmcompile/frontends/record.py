@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Container, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 from typing import Any
@@ -47,6 +47,7 @@ from dgmcompile.frontends.source import (
     user_frame,
     variable_of,
 )
+from dgmcompile.frontends.state import eager
 from dgmcompile.frontends.targets import (
     DROPOUTS,
     DTYPE_READS,
@@ -183,7 +184,7 @@ class Recorder(TorchFunctionMode):
         nn.Module.__call__ = call  # type: ignore[method-assign]
         torch.autograd.Function.apply = classmethod(applied)  # type: ignore[method-assign]
         try:
-            with _eager():
+            with eager():
                 yield
         finally:
             nn.Module.__call__ = module_call  # type: ignore[method-assign]
@@ -381,7 +382,10 @@ class Recorder(TorchFunctionMode):
             result = None
         with self._inside():
             if self.on_random is not None and target is not None and target in self.random_calls:
-                return self.on_random(func, target, args, kwargs)
+                try:
+                    return self.on_random(func, target, args, kwargs)
+                except NotImplementedError:  # a stand-in, as torch.vmap makes it, has no memory of its own
+                    raise CompileError(refusals.functional_transform(location_of(user_frame()))) from None
             return self._record_call(func, target, args, kwargs, result)
 
     @contextmanager
@@ -794,12 +798,6 @@ class Recorder(TorchFunctionMode):
             for leaf, value in zip(leaves(output), leaves(plain(result)), strict=True):
                 self._without_gradient(leaf, value, frame)
         return result
-
-
-def _eager() -> AbstractContextManager[Any]:
-    """What torch.compile made is the program's own code again, while inside."""
-    loaded = "torch._dynamo" in sys.modules  # nothing is compiled yet where it is not, and to load it takes a second
-    return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
 
 
 _RAISE = ("cpu", "meta")

@@ -318,9 +318,9 @@ def stray_random(name: str, location: Location | None) -> Diagnostic:
         return drawn_subsample(location)
     return Diagnostic(
         code="stray-random",
-        message=f"{name} draws random numbers outside of pyro.sample",
+        message=f"{name} draws random numbers that are no random variable",
         location=location,
-        help="draw them by pyro.sample, or by a submodule (nn.Dropout), which the graph keeps whole",
+        help="draw them by pyro.sample, by a distribution, or by a submodule (nn.Dropout), which the graph keeps whole",
     )
 
 
@@ -349,9 +349,9 @@ def drawn_subsample(location: Location | None) -> Diagnostic:
     """A plate that draws its own mini-batch, whose indices the program reads."""
     return Diagnostic(
         code="drawn-subsample",
-        message="a random permutation, as a subsampling plate draws it, is read outside of pyro.sample",
+        message="a random permutation, as a subsampling plate draws it, is read by the program itself",
         location=location,
-        help="pass the mini-batch as an argument, in pyro.plate(name, size, subsample_size=len(batch))",
+        help="pass it as an argument; a mini-batch in pyro.plate(name, size, subsample_size=len(batch))",
     )
 
 

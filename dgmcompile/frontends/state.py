@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,12 @@ class UserState:
             for tensor, value in self._tensors.values():
                 if not torch.equal(tensor, value):  # one that shows its memory several times takes no copy
                     tensor.copy_(value)
+
+
+def eager() -> AbstractContextManager[Any]:
+    """What torch.compile made is the program's own code again, while inside."""
+    loaded = "torch._dynamo" in sys.modules  # nothing is compiled yet where it is not, and to load it takes a second
+    return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
 
 
 @contextmanager

@@ -61,10 +61,11 @@ def check(
         sizes = _other_sizes(graph, arguments)
         args, kwargs, _ = arguments.varied(sizes, shuffle=True)
         if graph.binding.draws is not None:
-            sites, gradients, not_compared = replay_plain(model, args, kwargs, graph, seed)
-            tolerance = 10 * max(TOLERANCES.get(s.dtype or torch.float32, 1e-5) for s in graph.samples)
+            found = replay_plain(model, args, kwargs, graph, seed)
             varied = {_words(c): n for c, n in sizes.items()}
-            return CheckReport(graph.name, sites, varied, gradients, tolerance, not_compared)
+            return CheckReport(
+                graph.name, found.sites, varied, found.gradients, found.gradient_tolerance, found.not_compared
+            )
         compiled = Compiled(graph, args, kwargs, seed)
         args, kwargs, _ = Arguments(model, tuple(args), kwargs).varied({})  # of which what is observed is overwritten
         random = {sample.site.name for sample in graph.samples if sample.site}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,10 +26,10 @@ from dgmcompile.frontends.random_calls import (
     law_of,
     written_by,
 )
-from dgmcompile.frontends.state import seed_everything
+from dgmcompile.frontends.state import eager, seed_everything
 from dgmcompile.frontends.targets import ELEMENTWISE_DROPOUTS, short_name, target_name, without_dropout
 from dgmcompile.ir.binding import Drawn
-from dgmcompile.ir.graph import Graph, Law, Noise, Ref, Sample, leaves, map_arg, refs_in
+from dgmcompile.ir.graph import Graph, Law, Noise, Ref, Sample, map_arg, refs_in
 from dgmcompile.passes import auxiliary, compact, lower
 from dgmcompile.replay.comparison import error_of_parameters, gradients
 from dgmcompile.replay.compiled import evaluated
@@ -111,6 +111,8 @@ class _Replaced(TorchFunctionMode):
         self._inside = False
         self._composed = {**COMPOSED_CALLS, **(DROPOUT_CALLS if form.shares_dropout else {})}
         self.laws: list[_Law] = []
+        self.drawn_in: set[torch.dtype] = set()
+        """In which real numbers are drawn: what is given to the program is rounded to them."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -144,6 +146,8 @@ class _Replaced(TorchFunctionMode):
         return self._put(draw, value)
 
     def _put(self, draw: Drawn, value: Tensor) -> Tensor:
+        if value.is_floating_point():
+            self.drawn_in.add(value.dtype)
         if not draw.parts:
             return self._form.drawn(draw).to(value.dtype).reshape(value.shape)
         whole = value.clone()
@@ -167,11 +171,12 @@ class _Replaced(TorchFunctionMode):
 
 @dataclass(frozen=True)
 class _Pair:
-    """A draw's parameters, or a value, of the compiled form and of the program."""
+    """A draw's parameters, or a value, of the compiled form and of the program, up to ``tolerance``."""
 
     sample: Sample
     ours: Law | Tensor
     theirs: Law | Tensor
+    tolerance: float
 
     def checked(self) -> SiteCheck:
         sample = self.sample
@@ -180,31 +185,46 @@ class _Pair:
             error = error_of_parameters(self.ours, self.theirs)
         else:
             error = relative_error(self.ours, self.theirs)
-        ok = error <= TOLERANCES.get(sample.dtype or torch.float32, 1e-5)
+        ok = error <= self.tolerance
         return SiteCheck(sample.site.name, sample.family, sample.site.role, error, 0.0, ok)
 
     def tensors(self) -> Iterator[tuple[Tensor, Tensor]]:
         """What gradients may pass through: both sides of each number."""
-        ours, theirs = (leaves(side.params if isinstance(side, Law) else side) for side in (self.ours, self.theirs))
-        for one, other in zip(ours, theirs, strict=True):
+        for one, other in _numbers(self.ours, self.theirs):
             if any(isinstance(value, Tensor) and value.requires_grad for value in (one, other)):
                 yield torch.broadcast_tensors(torch.as_tensor(one), torch.as_tensor(other))
 
 
+def _numbers(ours: Any, theirs: Any) -> Iterator[tuple[Any, Any]]:
+    """Parameter by parameter, those of laws inside included."""
+    if isinstance(ours, Law) and isinstance(theirs, Law):
+        for name, value in ours.params.items():
+            yield from _numbers(value, theirs.params[name])
+    else:
+        yield ours, theirs
+
+
+class PlainReplay(NamedTuple):
+    """What was found, or why gradients were not compared, and by how much these may differ."""
+
+    sites: tuple[SiteCheck, ...]
+    gradients: Mapping[str, float]
+    not_compared: str
+    gradient_tolerance: float
+
+
 def replay_plain(
     model: Callable[..., Any], args: list[Any], kwargs: dict[str, Any], graph: Graph, seed: int
-) -> tuple[tuple[SiteCheck, ...], dict[str, float], str]:
-    """Each draw's parameters and each result, of the program and of the compiled form; their gradients.
-
-    Of the gradients with respect to the parameters: the relative errors, or why there are none.
-    """
+) -> PlainReplay:
+    """Each draw's parameters and each result, of the program and of the compiled form; their gradients."""
     again, kwargs_again, _ = Arguments(model, tuple(args), kwargs).varied({})
     with WithoutDropout(graph.binding.shares_dropout):
         with torch.no_grad():
-            sites = tuple(pair.checked() for pair in _pairs(model, args, kwargs, graph, seed))
-        if not all(site.ok for site in sites):
-            return sites, {}, ""
-        return sites, *_gradient_errors(model, again, kwargs_again, graph, seed)
+            pairs = list(_pairs(model, args, kwargs, graph, seed))
+        sites = tuple(pair.checked() for pair in pairs)
+        agree = all(site.ok for site in sites)
+        found = _gradient_errors(model, again, kwargs_again, graph, seed) if agree else ({}, "")
+    return PlainReplay(sites, *found, 10 * max((pair.tolerance for pair in pairs), default=0.0))
 
 
 def _gradient_errors(
@@ -235,18 +255,24 @@ def _pairs(
 
     methods = {"__init__": calls.initialise, "sample": replaced.sample, "rsample": replaced.sample}
     seed_everything(seed)
-    with calls.watched(), methods_of_distributions(methods), marked_by(mark, lambda _, law: law.sample()), replaced:
+    marks = marked_by(mark, lambda _, law: law.sample())
+    with eager(), calls.watched(), methods_of_distributions(methods), marks, replaced:
         result = model(*args, **kwargs)
         returned = [law if isinstance(law, Tensor) else law.sample() for _, law in _targets_of(result, graph)]
     samples = {sample.name: sample for sample in graph.samples}
+
+    def pair(sample: Sample, ours: Any, theirs: Law | Tensor) -> _Pair:
+        tolerance = max(TOLERANCES.get(dtype, 1e-5) for dtype in (sample.dtype or torch.float32, *replaced.drawn_in))
+        return _Pair(sample, ours, theirs, tolerance)
+
     for found in replaced.laws:
         sample = samples[found.node]
-        yield _Pair(sample, form.value(Law(family=sample.family, params=sample.params)), found.law)
+        yield pair(sample, form.value(Law(family=sample.family, params=sample.params)), found.law)
     values = {**marked, **dict(zip(graph.binding.results, returned, strict=True))}
     compared = {found.node for found in replaced.laws}
     for name, node in graph.sites().items():
         if name in values and node not in compared:
-            yield _Pair(samples[node], form.value(Ref(node)), values[name])
+            yield pair(samples[node], form.value(Ref(node)), values[name])
 
 
 def _targets_of(result: Any, graph: Graph) -> Iterator[tuple[str, Tensor | Distribution]]:

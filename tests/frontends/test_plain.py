@@ -516,6 +516,48 @@ def test_dropout_is_a_call_that_draws_by_itself():
     assert not torch.equal(compiled(values(5, 3))["output"], compiled(values(5, 3))["output"])
 
 
+def test_double_values_of_single_noise_are_replayed_as_exactly_as_the_noise():
+    layer = nn.Linear(3, 3).double()
+
+    def model(x: Tensor) -> Tensor:
+        mean = layer(x)
+        z = mean + mean.exp() * torch.randn(5, 3)
+        return z.sin()
+
+    report = dgm.check(model, (values(5, 3).double(),))
+    assert report.ok and report.gradients, str(report)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_network_that_torch_compiles_is_replayed_as_it_stands():
+    net = torch.compile(nn.Sequential(nn.Linear(3, 3), nn.Tanh()))
+
+    def model(x: Tensor) -> Tensor:
+        z = net(x) + torch.randn_like(x)
+        return z.sin()
+
+    assert dgm.check(model, (values(5, 3),)).ok
+
+
+def test_a_pooling_layer_of_random_windows_is_a_call_that_draws_by_itself():
+    pool = nn.FractionalMaxPool2d(2, output_ratio=0.5)
+
+    def model(x: Tensor) -> Tensor:
+        return pool(x)
+
+    graph = dgm.trace(model, (values(2, 1, 8, 8),))
+    assert [warning.code for warning in graph.warnings][:1] == ["random-module"]
+    assert "nn.FractionalMaxPool2d(2, output_ratio=0.5)" in dgm.compile(graph).source
+
+
+def test_what_vmap_runs_is_refused():
+    def model(x: Tensor) -> Tensor:
+        return torch.vmap(lambda row: row + torch.randn(3), randomness="different")(x)
+
+    with pytest.raises(dgm.CompileError, match="functional-transform"):
+        dgm.trace(model, (values(5, 3),))
+
+
 class Dropping(nn.Module):
     """Every dropout that is taken apart, in its place and as a function."""
 
