@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5}
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 """Relative, by the dtype of what is compared; gradients, which are sums over sites, may differ by ten times that."""
 
 

@@ -126,6 +126,13 @@ def test_the_compiled_form_is_the_same_program(build: Callable[[int], nn.Module]
     assert dict(report.sizes)["x.shape[0]"] != len(x)
 
 
+@each
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_models_in_half_precision_are_replayed(build: Callable[[int], nn.Module], x: Tensor, dtype: torch.dtype):
+    report = dgm.check(build(8).eval().to(dtype), (x.to(dtype) if x.is_floating_point() else x,))
+    assert report.ok and report.gradients, report
+
+
 @pytest.mark.parametrize("name", ["resnet", "bert", "vit", "unet"])
 def test_networks_are_called_whole(name: str):
     build, x = MODELS[name]
