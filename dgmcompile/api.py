@@ -201,9 +201,10 @@ def pair(
     Args:
         teacher, student: graphs, of which the traced form is taken, or programs, which are then traced on
             ``model_args``. The teacher is recorded in eval mode.
-        share_dropout: of programs; see `trace`.
+        share_dropout: of programs; see `trace`. The teacher is then recorded in the mode that it is in.
     """
-    left = _traced(teacher, model_args, model_kwargs, targets, eval_mode=True, share_dropout=share_dropout)
+    in_eval = not share_dropout  # in which there is no dropout that could be shared
+    left = _traced(teacher, model_args, model_kwargs, targets, eval_mode=in_eval, share_dropout=share_dropout)
     right = _traced(student, model_args, model_kwargs, targets, share_dropout=share_dropout)
     joint = pair_graphs(left, right, match, method)
     return PairDGM(joint, **{key: getattr(joint, key) for key in Pair._FIELDS})

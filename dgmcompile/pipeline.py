@@ -129,7 +129,9 @@ def transform(
             raise CompileError(_no_student(spec))
         progress("recording the model")
         record = partial(trace, model_args=program.example_inputs, share_dropout=share_dropout)
-        graph = record(program.model, targets=targets, name=program.title, eval_mode=pupil is not None)
+        graph = record(
+            program.model, targets=targets, name=program.title, eval_mode=pupil is not None and not share_dropout
+        )
         progress("rewriting")
         graphs = forms_of(graph, keep)
         texts = {f"{program.title}_semi_auxiliary.py": emitted(graphs["compact"])}

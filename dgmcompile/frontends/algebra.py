@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import reduce
 
 import torch
 
 from dgmcompile.frontends.targets import short_name
-from dgmcompile.ir.graph import Arg, Call, Constant, Dim, Node, Ref, Sample, Shape, leaves
+from dgmcompile.ir.graph import Arg, Call, Constant, Dim, Node, Ref, Sample, Shape, leaves, refs_in
 from dgmcompile.ir.size import broadcast_shapes
 
 DISCRETE = frozenset({"Bernoulli", "Categorical", "OneHotCategorical"})
 _MASKS = DISCRETE | {"Binomial", "Poisson", "Geometric"}
 """Families of which a draw is 0 now and then."""
 
-_POSITIVE = frozenset(["exp", "exp2", "softplus", "sqrt", "rsqrt", "sigmoid", "expit", "softmax", "ones", "ones_like"])
+_POSITIVE = frozenset(["exp", "exp2", "softplus", "rsqrt", "sigmoid", "expit", "softmax", "ones", "ones_like"])
 _ROUNDED = ["sign", "round", "floor", "ceil", "trunc", "heaviside", "one_hot", "zeros", "zeros_like"]
 _CUT = ["relu", "relu6", "threshold", "hardtanh", "hardsigmoid", "clamp", "clip", "clamp_min"]
-_CHOSEN = ["where", "dropout", "tril", "triu", "masked_fill"]
+_CHOSEN = ["where", "dropout", "tril", "triu", "masked_fill", "pad"]
 _OFTEN_ZERO = frozenset([*_ROUNDED, *_CUT, *_CHOSEN])
 """What they return may be exactly 0, and is no scale."""
+
+_ARITHMETIC = ["sub", "rsub", "subtract", "mul", "multiply", "div", "divide", "rtruediv", "neg", "negative", "add"]
 
 _VIEWS = ["view", "reshape", "flatten", "unsqueeze", "squeeze", "expand", "expand_as", "transpose", "permute"]
 _PARTS = ["getitem", "chunk", "unbind", "split", "select", "narrow"]
@@ -31,8 +33,9 @@ _KEEP_SIGN = frozenset(["T", "mT", *_VIEWS, *_PARTS, *_COPIES])
 class Algebra:
     """Arithmetic on parameters: of numbers at once, of tensors by further calls, which stay if something reads them."""
 
-    def __init__(self, nodes: Mapping[str, Node]) -> None:
-        self._by_name = nodes
+    def __init__(self, nodes: Mapping[str, Node], zeros: Container[str] = ()) -> None:
+        """``zeros``: leaves that have an element that is 0, as a mask has."""
+        self._by_name, self._zeros = nodes, zeros
         self.nodes: dict[str, Call] = {}
 
     def _node(self, name: str) -> Node:
@@ -144,11 +147,14 @@ class Algebra:
         if not self._is_real(a) or (isinstance(node, Sample) and node.family in _MASKS):
             return False
         if not isinstance(node, Call):
-            return True
+            return a.name not in self._zeros
         word, args = short_name(node.target_name), node.args
+        if word in ("sqrt", "pow", "cat", "stack", "concat", "maximum", "minimum"):
+            read = args[:1] if word in ("sqrt", "pow") else args
+            return all(map(self.is_scale, map(Ref, refs_in(read))))
         if word in _OFTEN_ZERO:
             return self._is_positive(a.name)
-        if word in _KEEP_SIGN or word in ("sub", "rsub", "mul", "div", "neg", "add"):
+        if word in _KEEP_SIGN or word in _ARITHMETIC:
             made_of = [arg for arg in args if isinstance(arg, Ref | int | float)]
             return all(map(self.is_scale, made_of)) or self._is_positive(a.name)
         return True
@@ -172,6 +178,8 @@ class Algebra:
             return self.sign(low) == 1 if low is not None else False
         if word == "pow":
             return self.sign(args[0]) == 1
+        if word == "sqrt":
+            return self.is_scale(args[0])
         return False
 
     def lower_triangular(self, a: Arg) -> bool:

@@ -133,8 +133,7 @@ class DrawRecorder:
         recorder, location, variable = self._recorder, location_of(user_frame()), variable_of(user_frame())
         node = _node(law, value, recorder.fresh_name())
         ref = recorder.add(node, variable, None if in_place else value)
-        if variable:
-            recorder.recording.variables[node.name] = variable
+        recorder.name_received(node.name, user_frame())
         if in_place:
             recorder.written(value, ref)
         recorder.recording.draws.append(node.name)

@@ -411,6 +411,11 @@ def _cast(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     return form if call.dtype.is_floating_point and call.dtype.itemsize >= digits else None
 
 
+def _detach(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    """What carries no gradient is another value where the law has parameters that do."""
+    return None if any(isinstance(value, Ref) for value in form.params.values()) else _cast(form, call, algebra)
+
+
 def _viewed(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     """In another shape and the same order, where every element has the same law."""
     alike = form.event_dim == 0 and not any(isinstance(value, Ref) for value in form.params.values())
@@ -448,7 +453,8 @@ RULES: Mapping[str, Rule] = {
     **_rules("matmul mv bmm", _matmul),
     **_rules("linear", _linear),
     **_rules("squeeze", _squeeze),
-    **_rules("float double half bfloat16 to type type_as bool int long clone contiguous identity detach", _cast),
+    **_rules("float double half bfloat16 to type type_as bool int long clone contiguous identity", _cast),
+    **_rules("detach", _detach),
     **_rules("view reshape view_as reshape_as flatten unflatten unsqueeze", _viewed),
 }
 """By the last word of the call's public name, without underscores."""
@@ -463,6 +469,6 @@ ARITHMETIC = frozenset(RULES) - RESHAPING - {"matmul", "mv", "bmm", "linear", "t
 
 
 def reads_same(call: Call) -> bool:
-    """Does it give the same values, in another shape or of another type?"""
-    rule = RULES.get(short_name(call.target_name))
-    return rule in (_cast, _viewed, _squeeze)
+    """Does it give the same values, in another shape or of another type, or some of them?"""
+    word = short_name(call.target_name)
+    return word in ("getitem", "select") or RULES.get(word) in (_cast, _detach, _viewed, _squeeze)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import re
+from itertools import groupby
 from types import FrameType
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -29,6 +30,9 @@ _GENERATED = "<eval_with_key>"
 _NOWHERE: Stack = ()
 
 _ENTRY = re.compile(r'^\s*File "(.*)", line (\d+), in .*\n\s*(.*)$', re.MULTILINE)
+_DRAWS = re.compile("rand|normal|bernoulli|multinomial|poisson|exponential|uniform|binomial|gumbel")
+
+_PLACES: WeakKeyDictionary[fx.Graph, dict[str, tuple[int, int]]] = WeakKeyDictionary()
 _STACKS: WeakKeyDictionary[fx.Graph, dict[str, Stack]] = WeakKeyDictionary()
 
 
@@ -41,13 +45,18 @@ def stack_of(frame: FrameType, node: str) -> Stack:
     return _stacks(graph).get(node, ()) if graph is not None else ()
 
 
-def is_last(frame: FrameType, node: str) -> bool:
-    """Does no further call follow ``node`` that stood on the same line? Then it is what the line computes."""
+def is_graph(frame: FrameType) -> bool:
+    """Does it run a `torch.fx.GraphModule`?"""
+    return _graph_of(frame) is not None
+
+
+def place_in_line(frame: FrameType, node: str) -> tuple[int, int] | None:
+    """Where the call ends what its line computes: the how-manieth time, of how many; None where it does not.
+
+    A line that runs so many times in a row, in a loop, is told by its draws, of which each time has the same.
+    """
     graph = _graph_of(frame)
-    stacks = _stacks(graph) if graph is not None else {}
-    names = list(stacks)
-    after = names[names.index(node) + 1 :]
-    return not after or stacks[after[0]] != stacks[node]
+    return None if graph is None else _places(graph).get(node)
 
 
 def _graph_of(frame: FrameType) -> fx.Graph | None:
@@ -62,7 +71,7 @@ def _stacks(graph: fx.Graph) -> dict[str, Stack]:
     if graph not in _STACKS:
         stacks, after = dict[str, Stack](), _NOWHERE
         for node in reversed(graph.nodes):
-            if node.op.startswith("call"):
+            if node.op.startswith("call") and (node.stack_trace or node.op != "call_module"):  # but for export's guards
                 stacks[node.name] = after = _stack(node.stack_trace or "") or after
         _STACKS[graph] = dict(reversed(stacks.items()))
     return _STACKS[graph]
@@ -77,3 +86,25 @@ def _is_users(line: Line, text: str) -> bool:
     """Is it no library's, no line of another graph, and no other line by now?"""
     foreign = line.file.startswith(_GENERATED) or is_library(line.file)
     return not foreign and text == linecache.getline(*line).strip()
+
+
+def _places(graph: fx.Graph) -> dict[str, tuple[int, int]]:
+    if graph not in _PLACES:
+        stacks, targets = _stacks(graph), {node.name: str(node.target) for node in graph.nodes}
+        found = _PLACES[graph] = {}
+        for _, run in groupby(stacks, key=stacks.__getitem__):
+            names = list(run)
+            period = _period([targets[name] for name in names])
+            ends = names[period - 1 :: period]
+            found.update((name, (place, len(ends))) for place, name in enumerate(ends))
+    return _PLACES[graph]
+
+
+def _period(targets: list[str]) -> int:
+    """How many calls are repeated, with a draw among them; all of them where none are."""
+    for length in range(1, len(targets)):
+        once = targets[:length]
+        repeats = len(targets) % length == 0 and once * (len(targets) // length) == targets
+        if repeats and any(map(_DRAWS.search, once)):
+            return length
+    return len(targets)

@@ -7,7 +7,7 @@ of a Normal is a Normal. The last one on the way becomes the random variable, if
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeGuard
 
@@ -59,14 +59,18 @@ class Lifted:
         return [drawn_at(name) for name in drawn]
 
 
-def lifted(nodes: Sequence[Node], variables: Mapping[str, str]) -> Lifted:
+def lifted(
+    nodes: Sequence[Node], variables: Mapping[str, str], weak: Mapping[str, str], zeros: Container[str]
+) -> Lifted:
     """Recover what can be; noise that is not recovered stays noise.
 
     Args:
         variables: node -> the program's variable for its value.
+        weak: node -> what a graph of fx calls it, which is a name if there is no other.
+        zeros: leaves that have an element that is 0.
     """
     apart = parted(nodes)
-    found = _Forms(apart.nodes)
+    found = _Forms(apart.nodes, weak, zeros)
     new, dropped, recovered, reasons = dict[str, list[Node]](), set[str](), dict[str, Drawn](), dict[str, str]()
     for noise in (node for node in apart.nodes if isinstance(node, Noise)):
         if (chain := found.chain(noise.name, variables)) is None:
@@ -120,10 +124,11 @@ def _with_needed(nodes: list[Node], parameters: Mapping[str, Call]) -> list[Node
 class _Forms:
     """The form of every value that has one, and what reads it."""
 
-    def __init__(self, nodes: Sequence[Node]) -> None:
+    def __init__(self, nodes: Sequence[Node], weak: Mapping[str, str], zeros: Container[str]) -> None:
         self._by_name = {node.name: node for node in nodes}
+        self._weak = weak
         self._order = {node.name: place for place, node in enumerate(nodes)}
-        self.algebra = Algebra(self._by_name)
+        self.algebra = Algebra(self._by_name, zeros)
         self.forms: dict[str, Form] = {}
         self._made_of: dict[str, str] = {}
         self._readers: dict[str, list[str]] = {}
@@ -190,15 +195,24 @@ class _Forms:
         """
         names = [noise]
         while (reader := self._only_reader(names[-1])) is not None:
-            if len(names) > 1 and names[-1] in variables and not self._is_sum(reader):
+            is_other = self.forms[names[-1]] != self.forms[noise]
+            if is_other and names[-1] in variables and not self._is_sum(reader):
                 break
             names.append(reader)
         laws = [name for name in names[1:] if not self.forms[name].family.startswith("-")]
-        named = [name for name in laws if name in variables or name in self._sites]
-        if named:
+        named = [name for name in laws if self._has_name(name, variables)]
+        if named := named or [name for name in laws if name in self._weak]:
             return names[: names.index(named[-1]) + 1]
-        is_named = noise in variables or noise in self._sites
+        is_named = noise in variables or noise in self._sites or noise in self._weak
         return [noise] if is_named and self._is_variable_by_itself(noise) else None
+
+    def _has_name(self, name: str, variables: Mapping[str, str]) -> bool:
+        """Itself, or what it becomes when it is cut off from its gradient."""
+        if name in variables or name in self._sites:
+            return True
+        readers = [self._by_name[reader] for reader in self._readers.get(name, [])]
+        cut = [node for node in readers if isinstance(node, Call) and short_name(node.target_name) == "detach"]
+        return len(readers) == 1 and len(cut) == 1 and self._has_name(cut[0].name, variables)
 
     def reason(self, noise: str) -> str:
         """Why there is none."""
@@ -210,6 +224,12 @@ class _Forms:
         what = "it" if name == noise else "what is made of it"
         if len(times) > 1:
             return f"{len(readers)} calls read {what}" if len(readers) > 1 else f"{what} is read {len(times)} times"
+        if readers and isinstance(readers[0], Call) and readers[0].name in self.forms:
+            return f"{what} has no name in the program"
+        if readers and isinstance(readers[0], Call) and name in self.forms and name != noise:
+            return f"{what}, a {self.forms[name].family}, has no name in the program"
+        if readers and isinstance(readers[0], Call) and readers[0].shape != self._by_name[name].shape:
+            return f"of what {readers[0].target_name} makes of it, several elements share one draw"
         if readers and isinstance(readers[0], Call):
             return f"what {readers[0].target_name} makes of it, with these arguments, has no law that is known"
         return f"{what} has no name in the program"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,8 @@ from torch.distributions import Distribution
 
 from dgmcompile.frontends.naming import unused
 from dgmcompile.frontends.record import Recorder
-from dgmcompile.ir.graph import Role, Sample, Site
+from dgmcompile.frontends.targets import short_name
+from dgmcompile.ir.graph import Call, Constant, Input, Node, Ref, Role, Sample, Site, is_size, refs_in
 
 OUTPUT = "output"
 """What a result is called that the program gives no name."""
@@ -38,7 +39,8 @@ def _add_tensor(recorder: Recorder, key: str, value: Tensor) -> str:
     if isinstance(marked, Sample) and marked.site is not None and marked.site.name not in recording.results:
         recorder.replace(replace(marked, site=replace(marked.site, role="target")))
         return marked.site.name
-    name = unused(key or recording.variables.get(ref.name, "") or OUTPUT, recording.results)
+    in_graph = "" if recording.knows_lines else recording.graph_names.get(ref.name, "")
+    name = unused(key or recording.variables.get(ref.name, "") or in_graph or OUTPUT, recording.results)
     recorder.add(deterministic(recorder, name, "target", value), name)
     return name
 
@@ -76,3 +78,54 @@ def deterministic(recorder: Recorder, name: str, role: Role, value: Tensor) -> S
         location=recorder.node(ref).location,
         options={"divergence": "wasserstein2"},
     )
+
+
+_GATHERING = frozenset(
+    "stack cat concat concatenate hstack vstack dstack column_stack view reshape view_as flatten unflatten squeeze "  # noqa: SIM905
+    "unsqueeze permute transpose swapaxes swapdims movedim t T mT contiguous clone to type float double half bfloat16 "
+    "int long".split()
+)
+"""Calls that only put values into another order or type."""
+
+
+def with_drawn_results(nodes: Sequence[Node]) -> list[Node]:
+    """A result that only gathers draws has no law of its own: these are the targets, as if each were returned."""
+    by_name = {node.name: node for node in nodes}
+    new = dict[str, Node]()
+    for node in nodes:
+        if not isinstance(node, Sample) or node.site is None or node.site.role != "target" or node.family != "Delta":
+            continue
+        value: Ref = node.params["v"]
+        gathered = _gathered(value.name, by_name)
+        drawn = [one for one in gathered or () if isinstance(one, Sample)]
+        if gathered is None or not drawn:
+            continue
+        for one in drawn:
+            site = one.site or Site("", "target", one.family)
+            new[one.name] = replace(one, site=replace(site, role="target"))
+        new[node.name] = Call(
+            name=node.name,
+            target="identity",
+            args=(value,),
+            shape=node.shape,
+            dtype=node.dtype,
+            site=Site(node.site.name, "deterministic", "Delta"),
+            location=node.location,
+        )
+    return [new.get(node.name, node) for node in nodes]
+
+
+def _gathered(name: str, by_name: Mapping[str, Node]) -> list[Node] | None:
+    """The draws and arguments that a value is put together of; None if it is made of anything else."""
+    node = by_name[name]
+    if isinstance(node, Input | Constant) or (isinstance(node, Sample) and node.family != "Delta"):
+        return [node]
+    if not isinstance(node, Call) or short_name(node.target_name) not in _GATHERING:
+        return None
+    found: list[Node] = []
+    for read in refs_in(node.arguments):
+        if not is_size(by_name[read]):
+            if (parts := _gathered(read, by_name)) is None:
+                return None
+            found += parts
+    return found

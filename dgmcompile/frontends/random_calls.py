@@ -209,7 +209,16 @@ def _alpha(draw: Draw, input: Tensor, shape: tuple[int, ...], p: float, inplace:
     return input.copy_(dropped) if inplace else dropped
 
 
+def _by_torch(dropout: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function of ``torch`` itself, as exported programs call it."""
+    return lambda draw, input, p, train: dropout(draw, input, p, train)
+
+
 DROPOUT_CALLS: Mapping[str, Callable[..., Tensor]] = {
+    "torch.dropout": _by_torch(_dropout),
+    "torch.feature_dropout": _by_torch(_feature_dropout),
+    "torch.alpha_dropout": _by_torch(_alpha_dropout),
+    "torch.feature_alpha_dropout": _by_torch(_feature_alpha_dropout),
     "torch.nn.functional.dropout": _dropout,
     "torch.nn.functional.dropout1d": _feature_dropout,
     "torch.nn.functional.dropout2d": _feature_dropout,

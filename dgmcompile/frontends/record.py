@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._ops import HigherOrderOperator
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.overrides import TorchFunctionMode
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
@@ -42,6 +42,8 @@ from dgmcompile.frontends.source import (
     assigned_name,
     called_for,
     calling_frame,
+    fx_node_of,
+    has_lines,
     in_expand,
     location_of,
     user_frame,
@@ -56,6 +58,7 @@ from dgmcompile.frontends.targets import (
     SIZE_READS,
     TAKEN_APART,
     functional,
+    in_public_words,
     is_in_place,
     is_no_op,
     short_name,
@@ -74,6 +77,7 @@ from dgmcompile.ir.graph import (
     Constant,
     DeviceOf,
     Formula,
+    Input,
     Node,
     Parameter,
     Ref,
@@ -228,8 +232,26 @@ class Recorder(TorchFunctionMode):
 
     def name_variable(self, ref: Ref) -> None:
         """The value was just made: remember which variable of the program receives it."""
-        if self.on_random is not None and not self.in_composed and (variable := variable_of(user_frame())):
-            self.recording.variables.setdefault(ref.name, variable)
+        if self.on_random is not None and not self.in_composed:
+            self.name_received(ref.name, user_frame())
+
+    def name_received(self, name: str, frame: FrameType | None) -> None:
+        """The node is called as the variable that receives what the frame evaluates; or as a graph of fx calls it."""
+        if variable := variable_of(frame):
+            self.recording.variables.setdefault(name, variable)
+        elif node := fx_node_of(frame):
+            self.recording.knows_lines |= has_lines(frame)
+            self.recording.graph_names.setdefault(name, node)
+
+    def leaves_with_zeros(self) -> set[str]:
+        """Arguments, parameters and literals of real numbers, of which some are 0."""
+        found = set[str]()
+        for alias in self.values.aliases():
+            name, tensor = alias.versions[0][1], alias.tensor
+            is_leaf = isinstance(self.node(Ref(name)), Input | Parameter | Constant)
+            if is_leaf and tensor.is_floating_point() and not tensor.is_meta and bool((tensor.detach() == 0).any()):
+                found.add(name)
+        return found
 
     def name_value(self, tensor: Tensor, hint: str) -> None:
         """``tensor`` is what a library's function gave the program, which calls it ``hint``."""
@@ -365,6 +387,8 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if not self._paused and isinstance(func, HigherOrderOperator):
             raise CompileError(refusals.higher_order(func.name(), location_of(user_frame())))
+        if isinstance(func, OpOverload):
+            func, args, kwargs = in_public_words(func, args, kwargs)
         if self._device.type not in _RAISE and getattr(func, "__name__", "").strip("_") in INDEXED:
             with self._inside():
                 _rehearse(func, args, kwargs)
@@ -511,6 +535,9 @@ class Recorder(TorchFunctionMode):
         if target is not None and is_in_place(target) and args and is_among(args[0], written):
             spelled, node_args = self._masked_write(target, node_args) or functional(target, node_args)
             ref = self.call(spelled, node_args, node_kwargs, None, location)
+            before = refs_in(node_args[:1])
+            if before and (variable := self.recording.variables.get(before[0])):
+                self.recording.variables.setdefault(ref.name, variable)
             self.retype(args[0])
             self.written(args[0], ref, replaced=target == "torch.Tensor.data.__set__")
             return ref
@@ -762,11 +789,13 @@ class Recorder(TorchFunctionMode):
         location = location_of(frame)
         if isinstance(module, self.open_modules):
             return original(module, *args, **kwargs)
-        if is_standard(module):
+        if is_standard(module) and not any(isinstance(inner, self.open_modules) for inner in module.modules()):
             node_args, node_kwargs = self.arg(args), self.arg(kwargs)
-            before = Before((), {})
             with self.paused():
+                before = Before(args, kwargs)
                 result = original(module, *args, **kwargs)
+                if any(result is leaf for leaf in leaves((args, kwargs))) and not before.written():
+                    result = result.view_as(result)  # as dropout in eval mode returns what it is given
             self.recording.modules[path] = module
             hint = assigned_name(frame) or module_hint(path)
             ref = self.call(f"self.{path}", node_args, node_kwargs, plain(result), location, hint)

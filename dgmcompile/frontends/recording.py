@@ -67,4 +67,7 @@ class Recording:
     generator_states: dict[int, tuple[str, Location | None]] = field(default_factory=dict)
     results: list[str] = field(default_factory=list)
     dropouts: set[str] = field(default_factory=set[str])
+    graph_names: dict[str, str] = field(default_factory=dict[str, str])
+    knows_lines: bool = False
+    zeros: set[str] = field(default_factory=set[str])
     is_plain: bool = False

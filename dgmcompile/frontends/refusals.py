@@ -387,7 +387,8 @@ def kept_noise(reason: str, location: Location | None) -> Diagnostic:
         code="kept-noise",
         message=f"the noise that is drawn here has no latent term: {reason}",
         location=location,
-        help="if it is to be compared, draw it by a distribution, or spell it as mean + scale * noise",
+        help="if what is made of it is to be compared, assign that to a variable, draw it by a distribution, or spell "
+        "it as mean + scale * noise",
     )
 
 

@@ -12,7 +12,7 @@ from types import CodeType, FrameType
 import torch
 
 from dgmcompile.diagnostics import Location
-from dgmcompile.frontends.fx_source import Stack, is_last, stack_of
+from dgmcompile.frontends.fx_source import Stack, is_graph, place_in_line, stack_of
 from dgmcompile.frontends.libraries import in_torch_or_pyro, is_dispatch, is_library, is_recording
 
 Span = tuple[int, int, int, int]
@@ -112,10 +112,15 @@ def _assigned_names(file: str, version: tuple[object, ...]) -> dict[Span, tuple[
                 names.update(_received(value, target))
             case ast.AnnAssign(target=target, value=ast.expr() as value):
                 names.update(_received(value, target))
-            case ast.AugAssign(target=target):
+            case ast.AugAssign(target=target, value=value):
+                names.update(found for part in _parts(value) for found in _received(part, target))
                 names[node_span(node)] = (_target_name(target),)
-            case ast.Call(func=ast.Attribute(value=target, attr="append"), args=[value]):
+            case ast.Call(func=ast.Attribute(value=target, attr="append" | "extend" | "insert"), args=[*_, value]):
                 names.update(_received(value, target))
+            case ast.Dict(keys=keys, values=values):
+                for key, value in zip(keys, values, strict=True):
+                    if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                        names.update(_received(value, ast.Name(key.value)))
             case _:
                 pass
     return names
@@ -139,8 +144,10 @@ def _parts(value: ast.expr) -> list[ast.expr]:
     match value:
         case ast.Tuple(elts=elements) | ast.List(elts=elements):
             return elements
-        case ast.ListComp(elt=element) | ast.GeneratorExp(elt=element):
+        case ast.ListComp(elt=element) | ast.GeneratorExp(elt=element) | ast.DictComp(value=element):
             return [element]
+        case ast.IfExp(body=body, orelse=orelse):
+            return [body, orelse]
         case ast.Call(func=ast.Attribute(attr=word) | ast.Name(id=word), args=[gathered, *_]) if word in _GATHER:
             return _parts(gathered)
         case _:
@@ -165,22 +172,37 @@ def assigned_name(frame: FrameType | None, element: int | None = None) -> str:
 
     In a graph of torch.fx, that of the program from which the graph was taken, else the node's name.
     """
-    if frame is None:
+    return "" if frame is None else _in_source(frame) or _assigned(frame, element)
+
+
+def fx_node_of(frame: FrameType | None) -> str:
+    """What a graph of torch.fx calls what the frame evaluates; "" elsewhere."""
+    return _assigned(frame) if frame is not None and is_graph(frame) else ""
+
+
+def has_lines(frame: FrameType | None) -> bool:
+    """Is the call's line in the user's source known, of a graph of torch.fx?"""
+    return frame is not None and bool(stack_of(frame, _assigned(frame)))
+
+
+def _in_source(frame: FrameType) -> str:
+    """Of a graph of torch.fx: the variable of the program from which it was taken."""
+    if not is_graph(frame):
         return ""
-    name = _assigned(frame, element)
-    stack = stack_of(frame, name)
-    return _assigned_by(stack, name) if stack and is_last(frame, name) else name
+    name = _assigned(frame)
+    stack, place = stack_of(frame, name), place_in_line(frame, name)
+    return _assigned_by(stack, *place) if stack and place else ""
 
 
-def _assigned_by(stack: Stack, node: str) -> str:
-    """The variable that receives what the innermost line computes or returns; ``node`` if that is not clear."""
+def _assigned_by(stack: Stack, place: int, times: int) -> str:
+    """The variable that receives what the innermost line computes or returns, which it does so many times in a row."""
     for file, number in reversed(stack):
         version = version_of(file)
         names = [names for span, names in _assigned_names(file, version).items() if span[0] <= number <= span[2]]
-        if names:
-            return names[-1][0] if len(names[-1]) == 1 else node
+        if whole := max(names, key=len, default=()):
+            return whole[0] if len(whole) == 1 else whole[place] if len(whole) == times else ""
         if not any(span[0] <= number <= span[2] for span in _returned(file, version)):
-            return node
+            return ""
     return ""
 
 
@@ -217,8 +239,11 @@ def variable_of(frame: FrameType | None) -> str:
 
 
 def _received_by(frame: FrameType | None) -> str:
-    several = () if frame is None else _names_at(frame)
-    return "_".join(filter(None, several)) if len(several) > 1 else assigned_name(frame)
+    if frame is None:
+        return ""
+    if is_graph(frame):
+        return _in_source(frame)
+    return "_".join(filter(None, _names_at(frame)))
 
 
 def _caller(frame: FrameType) -> FrameType | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -102,6 +102,23 @@ def target_name(func: Callable[..., Any]) -> str | None:
     if name is None or not name.startswith("torch.") or name in _NO_FUNCTIONS:
         return None
     return name.removesuffix(".__get__").replace("torch.functional.", "torch.")
+
+
+def in_public_words(
+    operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """The same call by a function that has a public name, where its arguments are others."""
+    if operator is torch.ops.aten.sym_size.int:
+        return torch.Tensor.size, args, kwargs
+    if operator is torch.ops.aten.lift_fresh_copy.default:
+        return torch.Tensor.clone, args, kwargs
+    if operator is not torch.ops.aten.slice.Tensor or kwargs:
+        return operator, args, kwargs
+    tensor: Tensor = args[0]
+    dim, start, end, step = cast("tuple[int, Any, Any, int]", (*args[1:], *(0, None, None, 1)[len(args) - 1 :]))
+    end = None if isinstance(end, int) and end >= 2**62 else end
+    index = (*(slice(None) for _ in range(dim % tensor.dim())), slice(start, end, None if step == 1 else step))
+    return torch.Tensor.__getitem__, (tensor, index), {}
 
 
 def _name_of_operator(operator: Any) -> str | None:

@@ -22,6 +22,7 @@ from dgmcompile.frontends.lifting import Lifted, lifted
 from dgmcompile.frontends.merge import Difference, Numbers, Run, changes, compared, live, renamed
 from dgmcompile.frontends.modules import ModulePaths, as_callable, is_standard, name_of
 from dgmcompile.frontends.naming import named
+from dgmcompile.frontends.outputs import with_drawn_results
 from dgmcompile.frontends.pyro import SiteRecorder, hidden_draws, repeated_sites, with_roles
 from dgmcompile.frontends.record import KeptValues, Recorder
 from dgmcompile.frontends.recording import Recording
@@ -136,8 +137,8 @@ class _Program:
             _refuse_fresh(base, again)
             _refuse_difference(compared(base, again), base, again)
         sized = SizeFinder(base, self._arguments.size_classes(), lambda sizes: self._record(sizes, seed=1)).found()
-        recovered = lifted(sized.nodes, base.recording.variables) if base.recording.is_plain else None
-        nodes = with_latents(recovered.nodes, base.recording) if recovered else sized.nodes
+        recovered = _lifted(sized.nodes, base.recording) if base.recording.is_plain else None
+        nodes = with_latents(with_drawn_results(recovered.nodes), base.recording) if recovered else sized.nodes
         names = {name: new for name, new in self._names.items() if name not in self._called}
         nodes = with_names(nodes, names)
         guards = [Guard(path, None, value, "it is a plain Python value") for path, value in self._fixed().items()]
@@ -241,6 +242,7 @@ class _Program:
             recorder.recording.is_plain = True
             self._called |= draws.named
             recorder.recording.warnings += recorder.recording.warnings_if_plain
+            recorder.recording.zeros = recorder.leaves_with_zeros()
 
     def _fixed(self) -> dict[Path, Any]:
         return {p: v for p, v in self._arguments.literals.items() if isinstance(v, bool | int | float | str | None)}
@@ -373,6 +375,10 @@ def _is_constant(nodes: Sequence[Node]) -> bool:
     graph = Graph(nodes)
     made = graph.ancestors(graph.targets)
     return not any(isinstance(node, Input | Noise) or _is_drawn(node) for node in nodes if node.name in made)
+
+
+def _lifted(nodes: Sequence[Node], recording: Recording) -> Lifted:
+    return lifted(nodes, recording.variables, recording.graph_names, recording.zeros)
 
 
 def _kept_noises(recovered: Lifted, base: Run) -> Iterator[Diagnostic]:

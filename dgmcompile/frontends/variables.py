@@ -14,18 +14,18 @@ from dgmcompile.ir.graph import Call, Node, Sample, Site
 
 
 def with_latents(nodes: Sequence[Node], recording: Recording) -> list[Node]:
-    """Every draw that has no site yet is a latent, called as its variable is.
+    """Every draw that has no site yet is a latent, called as its variable is; a site without a name gets one.
 
     Several of one variable are told apart by the submodules that draw them, or else numbered in their order.
 
     Errors:
         `CompileError` ``unnamed-site`` for a draw that reaches no variable.
     """
-    latents = [node for node in nodes if isinstance(node, Sample) and node.site is None]
+    latents = [node for node in nodes if isinstance(node, Sample) and not (node.site and node.site.name)]
     variables = {node.name: _variable(node.name, nodes, recording) for node in latents}
     if nameless := [node for node in latents if not variables[node.name]]:
         raise CompileError(*map(_unnamed, nameless))
-    taken = {node.site.name for node in nodes if node.site is not None}
+    taken = {node.site.name for node in nodes if node.site and node.site.name}
     names = _names(variables, recording, taken)
     return [_with_site(node, names.get(node.name)) for node in nodes]
 
@@ -33,7 +33,7 @@ def with_latents(nodes: Sequence[Node], recording: Recording) -> list[Node]:
 def _with_site(node: Node, name: str | None) -> Node:
     if name is None or not isinstance(node, Sample):
         return node
-    return replace(node, site=Site(name, "latent", node.family))
+    return replace(node, site=Site(name, node.site.role if node.site else "latent", node.family))
 
 
 def with_names(nodes: Sequence[Node], names: Mapping[str, str]) -> list[Node]:
@@ -100,13 +100,13 @@ def _numbered(names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
 
 
 def _variable(name: str, nodes: Sequence[Node], recording: Recording) -> str:
-    """That of the value, or of the one view or cast of it that is all that reads it."""
+    """That of the value, or of the one view or cast of it that has one; else what a graph of fx calls it."""
     if found := recording.variables.get(name, ""):
         return found
-    readers = [node for node in nodes if name in node.inputs]
-    if len(readers) != 1 or not isinstance(reader := readers[0], Call) or not reads_same(reader):
-        return ""
-    return _variable(reader.name, nodes, recording)
+    readers = [node for node in (*nodes, *recording.nodes) if name in node.inputs]
+    alike = [node for node in readers if isinstance(node, Call) and reads_same(node)]
+    names = {found for reader in alike if (found := _variable(reader.name, nodes, recording))}
+    return names.pop() if len(names) == 1 else recording.graph_names.get(name, "")
 
 
 def _module(name: str, spans: Sequence[ModuleSpan]) -> str:

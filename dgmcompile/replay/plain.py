@@ -29,7 +29,7 @@ from dgmcompile.frontends.random_calls import (
 from dgmcompile.frontends.state import eager, seed_everything
 from dgmcompile.frontends.targets import ELEMENTWISE_DROPOUTS, short_name, target_name, without_dropout
 from dgmcompile.ir.binding import Drawn
-from dgmcompile.ir.graph import Graph, Law, Noise, Ref, Sample, map_arg, refs_in
+from dgmcompile.ir.graph import Graph, Law, Node, Noise, Ref, map_arg, names_in
 from dgmcompile.passes import auxiliary, compact, lower
 from dgmcompile.replay.comparison import error_of_parameters, gradients
 from dgmcompile.replay.compiled import evaluated
@@ -48,7 +48,7 @@ class Auxiliary:
             for sample in graph.samples
         }
         asked = [args for one in graph.binding.draws or () if one for args in _asked(one)]
-        read = [name for name in refs_in([*(s.arguments for s in graph.samples), asked]) if name in drawn]
+        read = [name for name in names_in([*(s.arguments for s in graph.samples), asked]) if name in drawn]
         outputs = {name: name for name in (*read, *drawn.noises, *graph.sites().values())}
         module: Any = compile_graph(lower(compact(drawn.evolve(outputs=outputs))))
         seed_everything(seed)
@@ -96,7 +96,9 @@ class WithoutDropout(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         target = target_name(func) or ""
-        if short_name(target) in ELEMENTWISE_DROPOUTS and args and not self._shared:
+        if self._shared and target in DROPOUT_CALLS:
+            return func(*args, **(kwargs or {}))
+        if short_name(target) in ELEMENTWISE_DROPOUTS and args:
             return args[0]
         args, kwargs = without_dropout(target, args, kwargs or {})
         return func(*args, **kwargs)
@@ -149,7 +151,7 @@ class _Replaced(TorchFunctionMode):
         if value.is_floating_point():
             self.drawn_in.add(value.dtype)
         if not draw.parts:
-            return self._form.drawn(draw).to(value.dtype).reshape(value.shape)
+            return self._form.drawn(draw).to(value.dtype).reshape(value.shape).clone()  # it may be written
         whole = value.clone()
         for place, part in draw.parts:
             place(whole).copy_(self._put(part, place(value)))
@@ -173,20 +175,20 @@ class _Replaced(TorchFunctionMode):
 class _Pair:
     """A draw's parameters, or a value, of the compiled form and of the program, up to ``tolerance``."""
 
-    sample: Sample
+    node: Node
     ours: Law | Tensor
     theirs: Law | Tensor
     tolerance: float
 
     def checked(self) -> SiteCheck:
-        sample = self.sample
-        assert sample.site is not None
+        site = self.node.site
+        assert site is not None
         if isinstance(self.ours, Law) and isinstance(self.theirs, Law):
             error = error_of_parameters(self.ours, self.theirs)
         else:
             error = relative_error(self.ours, self.theirs)
         ok = error <= self.tolerance
-        return SiteCheck(sample.site.name, sample.family, sample.site.role, error, 0.0, ok)
+        return SiteCheck(site.name, site.family, site.role, error, 0.0, ok)
 
     def tensors(self) -> Iterator[tuple[Tensor, Tensor]]:
         """What gradients may pass through: both sides of each number."""
@@ -261,9 +263,9 @@ def _pairs(
         returned = [law if isinstance(law, Tensor) else law.sample() for _, law in _targets_of(result, graph)]
     samples = {sample.name: sample for sample in graph.samples}
 
-    def pair(sample: Sample, ours: Any, theirs: Law | Tensor) -> _Pair:
-        tolerance = max(TOLERANCES.get(dtype, 1e-5) for dtype in (sample.dtype or torch.float32, *replaced.drawn_in))
-        return _Pair(sample, ours, theirs, tolerance)
+    def pair(node: Node, ours: Any, theirs: Law | Tensor) -> _Pair:
+        tolerance = max(TOLERANCES.get(dtype, 1e-5) for dtype in (node.dtype or torch.float32, *replaced.drawn_in))
+        return _Pair(node, ours, theirs, tolerance)
 
     for found in replaced.laws:
         sample = samples[found.node]
@@ -272,7 +274,7 @@ def _pairs(
     compared = {found.node for found in replaced.laws}
     for name, node in graph.sites().items():
         if name in values and node not in compared:
-            yield pair(samples[node], form.value(Ref(node)), values[name])
+            yield pair(graph[node], form.value(Ref(node)), values[name])
 
 
 def _targets_of(result: Any, graph: Graph) -> Iterator[tuple[str, Tensor | Distribution]]:

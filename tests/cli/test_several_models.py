@@ -74,7 +74,7 @@ GRAPHS = """
         def forward(self, x):
             mean = self.layer(x)
             z = mean + torch.randn_like(mean)
-            value = torch.exp(z)
+            value = torch.sin(z)
             return value
 
     class Holder:
@@ -95,7 +95,7 @@ GRAPHS = """
     ("name", "matches"),
     [
         ("module", []),
-        ("traced", ["--match", "add=z", "--match", "exp=value"]),
+        ("traced", ["--match", "add=z", "--match", "sin=value"]),
         ("exported", []),
         ("holder.exported", []),
     ],

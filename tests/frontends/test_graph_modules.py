@@ -48,7 +48,7 @@ class WithDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         mean = self.drop(self.layer(x))
         z = mean + torch.randn_like(mean)
-        return z.exp()
+        return z.sin()
 
 
 class Frozen(nn.Module):
@@ -131,8 +131,8 @@ def test_what_was_exported_under_no_grad_carries_no_gradient():
 
 def test_a_traced_module_calls_its_variables_as_its_nodes():
     traced = fx.symbolic_trace(WithDropout().eval())
-    assert sites(traced) == [("latent", "add", "Normal"), ("target", "exp", "Delta")]
-    assert dgm.trace(traced, (X,), names={"add": "z"}).sites().keys() == {"z", "exp"}
+    assert sites(traced) == [("latent", "add", "Normal"), ("target", "sin", "Delta")]
+    assert dgm.trace(traced, (X,), names={"add": "z"}).sites().keys() == {"z", "sin"}
     assert dgm.check(traced, (X,)).ok
 
 
@@ -267,3 +267,77 @@ class Expanded(nn.Module):
 
 def test_a_program_that_torch_does_not_run_is_refused_in_its_words():
     assert refusal(Expanded()).code == "program-raised"
+
+
+# -- the same variables in each form -----------------------------------------------------------------------------------
+
+
+class Layers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+
+
+class InOneLine(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.exp(self.a(x) + 0.5 * torch.randn_like(x))
+        return self.b(z)
+
+
+class Labels(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        k = (self.a(x) - torch.log(-torch.log(torch.rand_like(x)))).argmax(-1)
+        return self.b(x) * k[:, None]
+
+
+class Soft(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        w = F.gumbel_softmax(self.a(x), tau=0.5)
+        return self.b(w)
+
+
+class Looped(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        h = x
+        for _ in range(3):
+            h = torch.tanh(self.a(h)) + 0.1 * torch.randn_like(h)
+        return self.b(h)
+
+
+class InPairs(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        z, w = self.a(x) + torch.randn_like(x), self.b(x) + torch.randn_like(x)
+        return (z * w).tanh()
+
+
+class Squeezed(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        k = torch.multinomial(torch.softmax(self.a(x), -1), 1).squeeze(-1)
+        return self.b(x) * k[:, None]
+
+
+class Sliced(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        mean = h[:, :2]
+        rest = h.clone()
+        rest[:, 1:] = 0.5
+        z = mean + torch.randn_like(mean)
+        return z.exp() + rest[:, :2]
+
+
+@pytest.mark.parametrize("kind", [InOneLine, Labels, Soft, Looped, InPairs, Squeezed, Sliced])
+def test_an_exported_program_has_all_variables_of_the_module(kind: type[nn.Module]):
+    module = kind()
+    assert sites(exported(module)) == sites(module)
+    assert dgm.check(module, (X,)).ok and dgm.check(exported(module), (X,)).ok
+
+
+def test_a_size_that_an_exported_program_reads_may_differ():
+    class OfSize(Layers):
+        def forward(self, x: Tensor) -> Tensor:
+            z = torch.exp(self.a(x)) * torch.randn(x.shape[0], 3)
+            return self.b(z.view(x.shape[0], 3))
+
+    report = dgm.check(exported(OfSize(), dynamic_shapes=BATCH), (X,))
+    assert report.ok and report.sizes == {"x.shape[0]": 9}

@@ -558,6 +558,124 @@ def test_what_vmap_runs_is_refused():
         dgm.trace(model, (values(5, 3),))
 
 
+def test_what_is_cut_off_from_its_gradient_stays_so():
+    net = nn.Linear(3, 3)
+
+    def detached(x: Tensor) -> Tensor:
+        z = (net(x) + 0.5 * torch.randn_like(x)).detach()
+        return net(z)
+
+    def under_no_grad(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            z = net(x) + 0.5 * torch.randn_like(x)
+        return net(z)
+
+    def in_part(x: Tensor) -> Tensor:
+        z = (0.5 * torch.randn_like(x) * net(x).exp()).detach() + net(x)
+        return net(z)
+
+    for program, latents in ((detached, ("z",)), (under_no_grad, ("z",)), (in_part, ())):
+        assert dgm.trace(program, (values(5, 3),)).latents == latents
+        assert dgm.check(program, (values(5, 3),)).ok
+
+
+MASK = torch.tensor([1.0, 0.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        lambda mask: mask,
+        lambda _: MASK,
+        lambda mask: F.pad(mask[:, 2:].exp(), (1, 1)),
+        lambda mask: torch.sqrt(F.relu(mask - 1)),
+        lambda mask: torch.cat([mask[:, :2], mask[:, 2:]], 1),
+    ],
+)
+def test_what_is_0_in_places_is_no_scale(scale: Callable[[Tensor], Tensor]):
+    def model(mask: Tensor) -> Tensor:
+        z = 1.0 + scale(mask) * torch.randn_like(mask)
+        return z.sin()
+
+    assert not dgm.trace(model, (MASK.expand(5, 3),)).latents
+
+
+def test_in_place_statements_make_variables():
+    net = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        z = torch.randn_like(x)
+        z.mul_(net(x).exp())
+        z.add_(net(x))
+        w = torch.empty_like(x).normal_()
+        w.mul_(0.5).add_(net(x))
+        return net(z * w)
+
+    assert dgm.trace(model, (values(5, 3),)).latents == ("z", "w")
+    assert dgm.check(model, (values(5, 3),)).ok
+
+
+def test_a_clamped_uniform_of_its_own_name_is_noise_all_the_same():
+    def model() -> Tensor:
+        u = torch.rand(4, 3).clamp(1e-7, 1 - 1e-7)
+        g = -torch.log(-torch.log(u))
+        k = (MEAN + g).argmax(-1)
+        return torch.sin(k.float())
+
+    assert [(n.site.name, n.family) for n in dgm.trace(model, ()).samples if n.site][:1] == [("k", "Categorical")]
+
+
+def test_a_mixture_is_replayed_at_another_size():
+    net = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        y = td.MixtureSameFamily(td.Categorical(logits=net(x)), td.Normal(net(x), 1.0)).sample()
+        return y
+
+    assert dgm.check(model, (values(5, 3),)).ok
+
+
+def test_dropout_of_two_programs_is_shared():
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Linear(3, 8), nn.Sequential(nn.ReLU(), nn.Dropout(0.3)), nn.Linear(8, 4))
+    student = nn.Sequential(nn.Linear(3, 8), nn.Sequential(nn.ReLU(), nn.Dropout(0.3)), nn.Linear(8, 4))
+    student.load_state_dict(teacher.state_dict())
+    x = values(5, 3)
+    pair = dgm.pair(teacher, student, model_args=(x,), share_dropout=True)
+    assert "lone-noise" not in [warning.code for warning in pair.warnings]
+    assert dgm.compile(pair)(x).total.item() == 0
+    assert dgm.check(teacher, (x,), share_dropout=True).ok
+
+
+def test_a_result_that_gathers_draws_makes_them_the_targets():
+    net = nn.GRUCell(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        steps, h = list[Tensor](), x
+        for _ in range(3):
+            h = net(h)
+            step = torch.normal(h, 1.0)
+            steps.append(step)
+        return torch.stack(steps, 1)
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert graph.targets == ("step_0", "step_1", "step_2") and not graph.latents
+    report = dgm.check(model, (values(5, 3),))
+    assert report.ok and "output" in {site.name for site in report.sites}
+
+
+def test_a_module_that_returns_its_argument_returns_another_value():
+    net, drop = nn.Linear(3, 3), nn.Dropout(0.5).eval()
+
+    def model(x: Tensor) -> Tensor:
+        h = x * 1.0
+        z = torch.normal(net(drop(h)) + h, 1.0)
+        return z
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert len(graph.users("h")) == 2 and not [w for w in graph.warnings if w.code == "frozen-mode"]
+
+
 class Dropping(nn.Module):
     """Every dropout that is taken apart, in its place and as a function."""
 
