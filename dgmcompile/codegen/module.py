@@ -372,6 +372,7 @@ def _emit_pair(file: File) -> _Emitted:
         "",
         "    teacher, student = Teacher(), Student()",
         "    load_weights(teacher, 'teacher.pt')",
+        "    load_weights(student, 'student.pt')  # its start values; parameters of no module are 0 without",
         "    loss = Distillation(teacher, student)",
         "    loss(...).total.backward()",
     )

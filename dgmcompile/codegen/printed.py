@@ -40,7 +40,8 @@ def load_weights(module: nn.Module, weights: Any, *, strict: bool = True) -> Non
     if missing := sorted(names.keys() - state.keys()):
         note = "; Pyro's parameter store holds no buffers, a state dict does" if is_store else ""
         raise ValueError(f"the weights lack {missing}{note}")
-    if strict and not is_store and (others := sorted(state.keys() - names.keys())):
+    others = sorted(name for name in state.keys() - names.keys() if not name.endswith("num_batches_tracked"))
+    if strict and not is_store and others:
         raise ValueError(f"nothing here is named {others}; strict=False leaves them out")
     module.load_state_dict({ours: state[name] for name, ours in names.items()})
 

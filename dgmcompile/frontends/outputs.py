@@ -11,7 +11,9 @@ from torch.distributions import Distribution
 
 from dgmcompile.frontends.naming import unused
 from dgmcompile.frontends.record import Recorder
+from dgmcompile.frontends.recording import Recording
 from dgmcompile.frontends.targets import short_name
+from dgmcompile.frontends.variables import variable_at
 from dgmcompile.ir.graph import Call, Constant, Input, Node, Ref, Role, Sample, Site, is_size, refs_in
 
 OUTPUT = "output"
@@ -88,8 +90,11 @@ _GATHERING = frozenset(
 """Calls that only put values into another order or type."""
 
 
-def with_drawn_results(nodes: Sequence[Node]) -> list[Node]:
-    """A result that only gathers draws has no law of its own: these are the targets, as if each were returned."""
+def with_drawn_results(nodes: Sequence[Node], recording: Recording) -> list[Node]:
+    """A result that only gathers draws has no law of its own: these are the targets, as if each were returned.
+
+    One that would be called as the draw is called its value.
+    """
     by_name = {node.name: node for node in nodes}
     new = dict[str, Node]()
     for node in nodes:
@@ -103,13 +108,17 @@ def with_drawn_results(nodes: Sequence[Node]) -> list[Node]:
         for one in drawn:
             site = one.site or Site("", "target", one.family)
             new[one.name] = replace(one, site=replace(site, role="target"))
+        name = node.site.name
+        if name in {variable_at(one.name, nodes, recording) for one in drawn}:
+            name = unused(f"{name}_value", recording.results)
+            recording.results[recording.results.index(node.site.name)] = name
         new[node.name] = Call(
             name=node.name,
             target="identity",
             args=(value,),
             shape=node.shape,
             dtype=node.dtype,
-            site=Site(node.site.name, "deterministic", "Delta"),
+            site=Site(name, "deterministic", "Delta"),
             location=node.location,
         )
     return [new.get(node.name, node) for node in nodes]

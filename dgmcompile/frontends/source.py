@@ -232,18 +232,21 @@ def variable_of(frame: FrameType | None) -> str:
     ``a_b`` where ``a`` and ``b`` take it apart.
     """
     name = _received_by(frame)
-    while not name and frame is not None and _is_returned(frame):
+    while not name and frame is not None and (places := _places_in_return(frame)) is not None:
         frame = _caller(frame)
-        name = _received_by(frame)
+        name = _received_by(frame, places)
     return name
 
 
-def _received_by(frame: FrameType | None) -> str:
+def _received_by(frame: FrameType | None, place: tuple[int, ...] = ()) -> str:
     if frame is None:
         return ""
+    names = _names_at(frame)
+    if place and not is_graph(frame):
+        return names[place[0]] if len(names) > max(1, place[0]) else ""
     if is_graph(frame):
         return _in_source(frame)
-    return "_".join(filter(None, _names_at(frame)))
+    return "_".join(filter(None, names))
 
 
 def _caller(frame: FrameType) -> FrameType | None:
@@ -254,17 +257,32 @@ def _caller(frame: FrameType) -> FrameType | None:
     return outer
 
 
-def _is_returned(frame: FrameType) -> bool:
-    file = frame.f_code.co_filename
-    return span_of(frame) in _returned(file, version_of(file))
+def _places_in_return(frame: FrameType) -> tuple[int, ...] | None:
+    """Where in what its function returns is what the frame evaluates? () for all of it; None if it is not returned."""
+    file, span = frame.f_code.co_filename, span_of(frame)
+    return None if span is None else _returned(file, version_of(file)).get(span)
 
 
 @of_files
-def _returned(file: str, version: tuple[object, ...]) -> frozenset[Span]:
-    """Spans of the expressions that functions return."""
+def _returned(file: str, version: tuple[object, ...]) -> dict[Span, tuple[int, ...]]:
+    """Span of each expression that a function returns -> its place in a tuple, () for the whole."""
     nodes = tree_of(file, version)
     found = [n.value for n in nodes if isinstance(n, ast.Return) and n.value is not None]
-    return frozenset(map(node_span, [*found, *(n.body for n in nodes if isinstance(n, ast.Lambda))]))
+    return {
+        span: place
+        for value in (*found, *(n.body for n in nodes if isinstance(n, ast.Lambda)))
+        for span, place in _parts_returned(value)
+    }
+
+
+def _parts_returned(value: ast.expr, place: tuple[int, ...] = ()) -> Iterator[tuple[Span, tuple[int, ...]]]:
+    yield node_span(value), place
+    if isinstance(value, ast.IfExp):
+        yield from _parts_returned(value.body, place)
+        yield from _parts_returned(value.orelse, place)
+    elif isinstance(value, ast.Tuple) and not place:
+        for index, element in enumerate(value.elts):
+            yield from _parts_returned(element, (index,))
 
 
 @of_files

@@ -138,7 +138,11 @@ class _Program:
             _refuse_difference(compared(base, again), base, again)
         sized = SizeFinder(base, self._arguments.size_classes(), lambda sizes: self._record(sizes, seed=1)).found()
         recovered = _lifted(sized.nodes, base.recording) if base.recording.is_plain else None
-        nodes = with_latents(with_drawn_results(recovered.nodes), base.recording) if recovered else sized.nodes
+        nodes = (
+            with_latents(with_drawn_results(recovered.nodes, base.recording), base.recording)
+            if recovered
+            else sized.nodes
+        )
         names = {name: new for name, new in self._names.items() if name not in self._called}
         nodes = with_names(nodes, names)
         guards = [Guard(path, None, value, "it is a plain Python value") for path, value in self._fixed().items()]

@@ -22,7 +22,7 @@ def with_latents(nodes: Sequence[Node], recording: Recording) -> list[Node]:
         `CompileError` ``unnamed-site`` for a draw that reaches no variable.
     """
     latents = [node for node in nodes if isinstance(node, Sample) and not (node.site and node.site.name)]
-    variables = {node.name: _variable(node.name, nodes, recording) for node in latents}
+    variables = {node.name: variable_at(node.name, nodes, recording) for node in latents}
     if nameless := [node for node in latents if not variables[node.name]]:
         raise CompileError(*map(_unnamed, nameless))
     taken = {node.site.name for node in nodes if node.site and node.site.name}
@@ -99,13 +99,13 @@ def _numbered(names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
     return found
 
 
-def _variable(name: str, nodes: Sequence[Node], recording: Recording) -> str:
+def variable_at(name: str, nodes: Sequence[Node], recording: Recording) -> str:
     """That of the value, or of the one view or cast of it that has one; else what a graph of fx calls it."""
     if found := recording.variables.get(name, ""):
         return found
     readers = [node for node in (*nodes, *recording.nodes) if name in node.inputs]
     alike = [node for node in readers if isinstance(node, Call) and reads_same(node)]
-    names = {found for reader in alike if (found := _variable(reader.name, nodes, recording))}
+    names = {found for reader in alike if (found := variable_at(reader.name, nodes, recording))}
     return names.pop() if len(names) == 1 else recording.graph_names.get(name, "")
 
 

@@ -56,7 +56,7 @@ class Reparameterize(NodePass):
         if node.kept:
             return Keep("kept by the user")
         if self.latents_only and node.site and node.site.role == "target":
-            return Keep("a target: it stays random")
+            return Keep("a target: its value is compared" if node.family == "Delta" else "a target: it stays random")
         if problem := next(_problems(node, shapes_in(graph), self.tables), None):
             return Reject(problem)
         site = SiteWriter(node, graph, fresh, self.tables)

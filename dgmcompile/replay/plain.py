@@ -225,8 +225,18 @@ def replay_plain(
             pairs = list(_pairs(model, args, kwargs, graph, seed))
         sites = tuple(pair.checked() for pair in pairs)
         agree = all(site.ok for site in sites)
+        sites += tuple(_by_what_is_made_of_it(graph, sites))
         found = _gradient_errors(model, again, kwargs_again, graph, seed) if agree else ({}, "")
     return PlainReplay(sites, *found, 10 * max((pair.tolerance for pair in pairs), default=0.0))
+
+
+def _by_what_is_made_of_it(graph: Graph, found: tuple[SiteCheck, ...]) -> Iterator[SiteCheck]:
+    """The variables that the program makes of noise by itself: its results would differ if they did."""
+    compared = {site.name for site in found}
+    worst, ok = max((site.parameter_error for site in found), default=0.0), all(site.ok for site in found)
+    for name, node in graph.sites().items():
+        if name not in compared and (site := graph[node].site) is not None:
+            yield SiteCheck(name, site.family, site.role, worst, 0.0, ok, "(by what is made of it)")
 
 
 def _gradient_errors(

@@ -54,7 +54,7 @@ class CheckReport:
         width = max([4, *(len(site.name) for site in self.sites)])
         rows = [
             f"{site.name:{width}}  {site.family:24} {site.parameter_error:9.1e} {site.log_prob_error:9.1e}  "
-            f"{'ok' if site.ok else 'DIFFERS ' + site.note}"
+            f"{'ok' if site.ok else 'DIFFERS'} {site.note}".rstrip()
             for site in self.sites
         ]
         header = f"{'site':{width}}  {'family':24} {'parameter':>9} {'log-prob':>9}"

@@ -421,7 +421,7 @@ def test_what_is_returned_is_a_target(results: Callable[[Tensor], Any], targets:
     graph = dgm.trace(model, ())
     assert {n.site.name: n.family for n in graph.samples if n.site and n.site.role == "target"} == targets
     report = dgm.check(model, ())
-    assert report.ok and {site.name for site in report.sites} == set(targets), str(report)
+    assert report.ok and {site.name for site in report.sites} == {*targets, "z"}, str(report)
     loss = dgm.compile(dgm.pair(model, model))
     assert loss().total.item() == pytest.approx(0.0, abs=1e-6)
 
@@ -470,6 +470,31 @@ def within() -> Tensor:
     return torch.zeros(3) if (flip := torch.bernoulli(PROBS)) is None else flip
 
 
+def chosen() -> Tensor:
+    def flip(once: bool) -> Tensor:
+        return torch.bernoulli(PROBS) if once else PROBS
+
+    a = flip(True)
+    b = torch.bernoulli(PROBS) if len(PROBS) else PROBS
+    return a + b
+
+
+def one_of_several() -> Tensor:
+    def encoded() -> tuple[Tensor, Tensor, Tensor]:
+        return MEAN + SCALE * torch.randn(3), MEAN, SCALE
+
+    z, mean, _ = encoded()
+    return torch.sin(z) * mean
+
+
+def keyed() -> Tensor:
+    flips = {"a": torch.bernoulli(PROBS), "b": torch.bernoulli(PROBS)}
+    more = [flips["a"]]
+    more += [torch.bernoulli(PROBS)]
+    more.extend([torch.bernoulli(PROBS)])
+    return sum(more) + flips["b"]
+
+
 def taken_apart() -> Tensor:
     a, b = torch.bernoulli(PROBS.expand(2, 3))
     return a + b
@@ -485,6 +510,9 @@ def taken_apart() -> Tensor:
         (by_key, "code"),
         (within, "flip"),
         (taken_apart, "a_b"),
+        (chosen, "a b"),
+        (one_of_several, "z"),
+        (keyed, "a b more_0 more_1"),
     ],
 )
 def test_a_variable_is_called_as_what_receives_it(draw: Callable[[], Tensor], names: str):
@@ -662,6 +690,16 @@ def test_a_result_that_gathers_draws_makes_them_the_targets():
     assert graph.targets == ("step_0", "step_1", "step_2") and not graph.latents
     report = dgm.check(model, (values(5, 3),))
     assert report.ok and "output" in {site.name for site in report.sites}
+
+
+def test_a_draw_that_is_returned_in_another_shape_keeps_its_name():
+    def model() -> Tensor:
+        k = torch.multinomial(PROBS.expand(4, 3), 1).squeeze(-1)
+        return k
+
+    sites = [(n.site.role, n.site.name) for n in dgm.trace(model, ()) if n.site]
+    assert sites == [("target", "k"), ("deterministic", "k_value")]
+    assert dgm.check(model, ()).ok
 
 
 def test_a_module_that_returns_its_argument_returns_another_value():
