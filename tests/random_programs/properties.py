@@ -194,12 +194,12 @@ class _Checks:
             except (AttributeError, RuntimeError, TypeError):  # Pyro's tensors that know where they come from
                 return
         theirs = {(parent, child) for child, parents in found.items() for parent in parents if parent != child}
-        sites = set(found) - self._masked_out()
-        ours = {(a, b) for a, b in self._graph.variables().edges if a in sites and b in sites}
+        parents = set(found) - self._masked_out()
+        ours = {(a, b) for a, b in self._graph.variables().edges if a in parents and b in found}
         assert ours == theirs, f"only ours: {sorted(ours - theirs)}; only Pyro's: {sorted(theirs - ours)}"
 
     def _masked_out(self) -> set[str]:
-        """Observed sites under a mask that is False, which Pyro's inspection passes over."""
+        """Observed sites under a mask that is False, of whose values Pyro's inspection loses sight."""
         with self._teacher.inside(), torch.no_grad(), pyro.validation_enabled(False):
             nodes = poutine.trace(self._teacher.model).get_trace(*self._args, **self._kwargs).nodes
         return {name for name, n in nodes.items() if n["type"] == "sample" and n["is_observed"] and n["mask"] is False}
