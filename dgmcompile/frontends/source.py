@@ -198,9 +198,12 @@ def _assigned_by(stack: Stack, place: int, times: int) -> str:
     """The variable that receives what the innermost line computes or returns, which it does so many times in a row."""
     for file, number in reversed(stack):
         version = version_of(file)
-        names = [names for span, names in _assigned_names(file, version).items() if span[0] <= number <= span[2]]
-        if whole := max(names, key=len, default=()):
-            return whole[0] if len(whole) == 1 else whole[place] if len(whole) == times else ""
+        around = [
+            (span, names) for span, names in _assigned_names(file, version).items() if span[0] <= number <= span[2]
+        ]
+        if around:  # that of the fewest lines, and of these the whole
+            _, names = min(around, key=lambda found: (found[0][2] - found[0][0], -len(found[1])))
+            return names[0] if len(names) == 1 else names[place] if len(names) == times else ""
         if not any(span[0] <= number <= span[2] for span in _returned(file, version)):
             return ""
     return ""

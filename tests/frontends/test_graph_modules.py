@@ -310,6 +310,15 @@ class InPairs(Layers):
         return (z * w).tanh()
 
 
+class Keyed(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        zs = {
+            "one": self.a(x) + torch.randn_like(x),
+            "two": self.b(x) + torch.randn_like(x),
+        }
+        return (zs["one"] * zs["two"]).tanh()
+
+
 class Squeezed(Layers):
     def forward(self, x: Tensor) -> Tensor:
         k = torch.multinomial(torch.softmax(self.a(x), -1), 1).squeeze(-1)
@@ -326,7 +335,7 @@ class Sliced(Layers):
         return z.exp() + rest[:, :2]
 
 
-@pytest.mark.parametrize("kind", [InOneLine, Labels, Soft, Looped, InPairs, Squeezed, Sliced])
+@pytest.mark.parametrize("kind", [InOneLine, Labels, Soft, Looped, InPairs, Keyed, Squeezed, Sliced])
 def test_an_exported_program_has_all_variables_of_the_module(kind: type[nn.Module]):
     module = kind()
     assert sites(exported(module)) == sites(module)
