@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from typing import Any, Literal
 
@@ -151,7 +152,8 @@ class Matching:
         """Law, shape and dtype of each noise that the teacher's site is made from."""
         return [(n.law, self.ours(n.shape), n.dtype) for n in self.teacher.noises(site)]
 
-    def shared_noises(self) -> dict[str, str]:
+    @cached_property
+    def shared_noises(self) -> Mapping[str, str]:
         """Student's noise -> the teacher's: of sites that both make from the same; raw noise of one name and type."""
         found = {
             theirs.name: ours.name
@@ -173,7 +175,7 @@ class Matching:
 
 def lone_noises(matching: Matching) -> Iterator[Diagnostic]:
     """Of raw noise that one model reads and the other has not, or has in another shape."""
-    shared = matching.shared_noises()
+    shared = matching.shared_noises
     lone = [("teacher", noise) for name, noise in matching.teacher.raw.items() if name not in shared.values()]
     lone += [("student", noise) for name, noise in matching.student.raw.items() if name not in shared]
     for model, noise in lone:

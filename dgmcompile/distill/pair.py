@@ -129,7 +129,7 @@ class _Joint:
         self._matching = matching
         self._left, self._right = matching.teacher, matching.student
         self._own = {name: _prefixed(self._left.graph[name], TEACHER) for name in self._left.graph.graph}
-        noises = matching.shared_noises()
+        noises = matching.shared_noises
         taken = set(self._own.values())
         self._students = {
             node.name: self._own[same]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
 
 import torch
@@ -33,9 +33,9 @@ _KEEP_SIGN = frozenset(["T", "mT", *_VIEWS, *_PARTS, *_COPIES])
 class Algebra:
     """Arithmetic on parameters: of numbers at once, of tensors by further calls, which stay if something reads them."""
 
-    def __init__(self, nodes: Mapping[str, Node], zeros: Container[str] = ()) -> None:
-        """``zeros``: leaves that have an element that is 0, as a mask has."""
-        self._by_name, self._zeros = nodes, zeros
+    def __init__(self, nodes: Mapping[str, Node], has_zeros: Callable[[Node], bool]) -> None:
+        """``has_zeros``: is some element of a leaf 0, as of a mask?"""
+        self._by_name, self._has_zeros = nodes, has_zeros
         self.nodes: dict[str, Call] = {}
 
     def _node(self, name: str) -> Node:
@@ -147,7 +147,7 @@ class Algebra:
         if not self._is_real(a) or (isinstance(node, Sample) and node.family in _MASKS):
             return False
         if not isinstance(node, Call):
-            return a.name not in self._zeros
+            return not self._has_zeros(node)
         word, args = short_name(node.target_name), node.args
         if word in ("sqrt", "pow", "cat", "stack", "concat", "maximum", "minimum"):
             read = args[:1] if word in ("sqrt", "pow") else args

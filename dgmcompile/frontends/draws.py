@@ -130,15 +130,16 @@ class DrawRecorder:
             return value, self._add(law, value, f"{family}.sample")
 
     def _add(self, law: Law, value: Tensor, drawn_by: str, in_place: bool = False) -> Node:
-        recorder, location, variable = self._recorder, location_of(user_frame()), variable_of(user_frame())
+        recorder, frame = self._recorder, user_frame()
+        variable = variable_of(frame)
         node = _node(law, value, recorder.fresh_name())
         ref = recorder.add(node, variable, None if in_place else value)
-        recorder.name_received(node.name, user_frame())
+        recorder.call_as(node.name, variable, frame)
         if in_place:
             recorder.written(value, ref)
         recorder.recording.draws.append(node.name)
         recorder.recording.origin[node.name] = f"site {variable or drawn_by!r}"
-        recorder.recording.strays[node.name] = refusals.stray_random(drawn_by, location)
+        recorder.recording.strays[node.name] = refusals.stray_random(drawn_by, location_of(frame))
         return node
 
     def _module_called(self, path: str, result: Any) -> Any:

@@ -7,7 +7,7 @@ of a Normal is a Normal. The last one on the way becomes the random variable, if
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeGuard
 
@@ -60,17 +60,17 @@ class Lifted:
 
 
 def lifted(
-    nodes: Sequence[Node], variables: Mapping[str, str], weak: Mapping[str, str], zeros: Container[str]
+    nodes: Sequence[Node], variables: Mapping[str, str], weak: Mapping[str, str], has_zeros: Callable[[Node], bool]
 ) -> Lifted:
     """Recover what can be; noise that is not recovered stays noise.
 
     Args:
         variables: node -> the program's variable for its value.
         weak: node -> what a graph of fx calls it, which is a name if there is no other.
-        zeros: leaves that have an element that is 0.
+        has_zeros: is some element of an argument, parameter or literal 0?
     """
     apart = parted(nodes)
-    found = _Forms(apart.nodes, weak, zeros)
+    found = _Forms(apart.nodes, weak, has_zeros)
     new, dropped, recovered, reasons = dict[str, list[Node]](), set[str](), dict[str, Drawn](), dict[str, str]()
     for noise in (node for node in apart.nodes if isinstance(node, Noise)):
         if (chain := found.chain(noise.name, variables)) is None:
@@ -124,11 +124,11 @@ def _with_needed(nodes: list[Node], parameters: Mapping[str, Call]) -> list[Node
 class _Forms:
     """The form of every value that has one, and what reads it."""
 
-    def __init__(self, nodes: Sequence[Node], weak: Mapping[str, str], zeros: Container[str]) -> None:
+    def __init__(self, nodes: Sequence[Node], weak: Mapping[str, str], has_zeros: Callable[[Node], bool]) -> None:
         self._by_name = {node.name: node for node in nodes}
         self._weak = weak
         self._order = {node.name: place for place, node in enumerate(nodes)}
-        self.algebra = Algebra(self._by_name, zeros)
+        self.algebra = Algebra(self._by_name, has_zeros)
         self.forms: dict[str, Form] = {}
         self._made_of: dict[str, str] = {}
         self._readers: dict[str, list[str]] = {}

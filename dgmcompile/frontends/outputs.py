@@ -82,11 +82,11 @@ def deterministic(recorder: Recorder, name: str, role: Role, value: Tensor) -> S
     )
 
 
-_GATHERING = frozenset(
-    "stack cat concat concatenate hstack vstack dstack column_stack view reshape view_as flatten unflatten squeeze "  # noqa: SIM905
-    "unsqueeze permute transpose swapaxes swapdims movedim t T mT contiguous clone to type float double half bfloat16 "
-    "int long".split()
-)
+_JOINED = ["stack", "cat", "concat", "concatenate", "hstack", "vstack", "dstack", "column_stack"]
+_SHAPED = ["view", "reshape", "view_as", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose"]
+_TURNED = ["swapaxes", "swapdims", "movedim", "t", "T", "mT"]
+_CAST = ["contiguous", "clone", "to", "type", "float", "double", "half", "bfloat16", "int", "long"]
+_GATHERING = frozenset([*_JOINED, *_SHAPED, *_TURNED, *_CAST])
 """Calls that only put values into another order or type."""
 
 

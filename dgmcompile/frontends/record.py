@@ -77,7 +77,6 @@ from dgmcompile.ir.graph import (
     Constant,
     DeviceOf,
     Formula,
-    Input,
     Node,
     Parameter,
     Ref,
@@ -233,25 +232,16 @@ class Recorder(TorchFunctionMode):
     def name_variable(self, ref: Ref) -> None:
         """The value was just made: remember which variable of the program receives it."""
         if self.on_random is not None and not self.in_composed:
-            self.name_received(ref.name, user_frame())
+            frame = user_frame()
+            self.call_as(ref.name, variable_of(frame), frame)
 
-    def name_received(self, name: str, frame: FrameType | None) -> None:
-        """The node is called as the variable that receives what the frame evaluates; or as a graph of fx calls it."""
-        if variable := variable_of(frame):
+    def call_as(self, name: str, variable: str, frame: FrameType | None) -> None:
+        """The node is called as the variable that receives it; if none does, as the frame's graph of fx calls it."""
+        if variable:
             self.recording.variables.setdefault(name, variable)
         elif node := fx_node_of(frame):
             self.recording.knows_lines |= has_lines(frame)
             self.recording.graph_names.setdefault(name, node)
-
-    def leaves_with_zeros(self) -> set[str]:
-        """Arguments, parameters and literals of real numbers, of which some are 0."""
-        found = set[str]()
-        for alias in self.values.aliases():
-            name, tensor = alias.versions[0][1], alias.tensor
-            is_leaf = isinstance(self.node(Ref(name)), Input | Parameter | Constant)
-            if is_leaf and tensor.is_floating_point() and not tensor.is_meta and bool((tensor.detach() == 0).any()):
-                found.add(name)
-        return found
 
     def name_value(self, tensor: Tensor, hint: str) -> None:
         """``tensor`` is what a library's function gave the program, which calls it ``hint``."""
@@ -789,7 +779,8 @@ class Recorder(TorchFunctionMode):
         location = location_of(frame)
         if isinstance(module, self.open_modules):
             return original(module, *args, **kwargs)
-        if is_standard(module) and not any(isinstance(inner, self.open_modules) for inner in module.modules()):
+        opened = self.open_modules and any(isinstance(inner, self.open_modules) for inner in module.modules())
+        if is_standard(module) and not opened:
             node_args, node_kwargs = self.arg(args), self.arg(kwargs)
             with self.paused():
                 before = Before(args, kwargs)

@@ -69,5 +69,4 @@ class Recording:
     dropouts: set[str] = field(default_factory=set[str])
     graph_names: dict[str, str] = field(default_factory=dict[str, str])
     knows_lines: bool = False
-    zeros: set[str] = field(default_factory=set[str])
     is_plain: bool = False

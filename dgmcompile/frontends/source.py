@@ -244,11 +244,11 @@ def variable_of(frame: FrameType | None) -> str:
 def _received_by(frame: FrameType | None, place: tuple[int, ...] = ()) -> str:
     if frame is None:
         return ""
-    names = _names_at(frame)
-    if place and not is_graph(frame):
-        return names[place[0]] if len(names) > max(1, place[0]) else ""
     if is_graph(frame):
         return _in_source(frame)
+    names = _names_at(frame)
+    if place:
+        return names[place[0]] if len(names) > max(1, place[0]) else ""
     return "_".join(filter(None, names))
 
 

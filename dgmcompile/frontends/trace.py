@@ -35,6 +35,7 @@ from dgmcompile.frontends.variables import with_latents, with_names
 from dgmcompile.ir.binding import Binding, Drawn, Submodule
 from dgmcompile.ir.graph import (
     Call,
+    Constant,
     Graph,
     Guard,
     Input,
@@ -43,6 +44,7 @@ from dgmcompile.ir.graph import (
     Parameter,
     Ref,
     Sample,
+    leaves,
     map_names,
     names_in,
     refs_in,
@@ -137,7 +139,7 @@ class _Program:
             _refuse_fresh(base, again)
             _refuse_difference(compared(base, again), base, again)
         sized = SizeFinder(base, self._arguments.size_classes(), lambda sizes: self._record(sizes, seed=1)).found()
-        recovered = _lifted(sized.nodes, base.recording) if base.recording.is_plain else None
+        recovered = self._lifted(sized.nodes, base.recording) if base.recording.is_plain else None
         nodes = (
             with_latents(with_drawn_results(recovered.nodes, base.recording), base.recording)
             if recovered
@@ -153,6 +155,20 @@ class _Program:
         chosen = [] if observed or targets is not None else [refusals.chosen_targets(graph.targets)]
         told = [*_kept_noises(recovered, base), *_certain_targets(graph)] if recovered else []
         return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base), *chosen, *told))
+
+    def _lifted(self, nodes: Sequence[Node], recording: Recording) -> Lifted:
+        def has_zeros(node: Node) -> bool:
+            match node:
+                case Parameter(path=path):
+                    return bool((recording.tensors[path].detach() == 0).any())
+                case Input(path=path) if path in self._arguments.tensors:
+                    return bool((self._arguments.tensors[path].detach() == 0).any())
+                case Constant(value=value):
+                    return 0 in leaves(value)
+                case _:
+                    return False
+
+        return lifted(nodes, recording.variables, recording.graph_names, has_zeros)
 
     def _mode_warnings(self, base: Run) -> list[Diagnostic]:
         """What the program would do with its modules in the other mode, if that is something else."""
@@ -246,7 +262,6 @@ class _Program:
             recorder.recording.is_plain = True
             self._called |= draws.named
             recorder.recording.warnings += recorder.recording.warnings_if_plain
-            recorder.recording.zeros = recorder.leaves_with_zeros()
 
     def _fixed(self) -> dict[Path, Any]:
         return {p: v for p, v in self._arguments.literals.items() if isinstance(v, bool | int | float | str | None)}
@@ -379,10 +394,6 @@ def _is_constant(nodes: Sequence[Node]) -> bool:
     graph = Graph(nodes)
     made = graph.ancestors(graph.targets)
     return not any(isinstance(node, Input | Noise) or _is_drawn(node) for node in nodes if node.name in made)
-
-
-def _lifted(nodes: Sequence[Node], recording: Recording) -> Lifted:
-    return lifted(nodes, recording.variables, recording.graph_names, recording.zeros)
 
 
 def _kept_noises(recovered: Lifted, base: Run) -> Iterator[Diagnostic]:
