@@ -160,53 +160,46 @@ def _randint(draw: Draw, *args: Any, **kwargs: Any) -> Tensor:
     return whole + low if low else whole
 
 
-def _dropout(draw: Draw, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    if not training or p == 0:
-        return input
-    kept = _kept(draw, input.shape, p, input)
-    dropped = input * kept / (1 - p) if p < 1 else input * 0
-    return input.copy_(dropped) if inplace else dropped
-
-
-def _feature_dropout(draw: Draw, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Whole channels."""
-    if not training or p == 0:
-        return input
-    kept = _kept(draw, _channels(input), p, input)
-    dropped = input * kept / (1 - p) if p < 1 else input * 0
-    return input.copy_(dropped) if inplace else dropped
-
-
-def _channels(input: Tensor) -> tuple[int, ...]:
-    return (*input.shape[:2], *(1 for _ in input.shape[2:]))
-
-
-def _kept(draw: Draw, shape: tuple[int, ...], p: float, like: Tensor) -> Tensor:
-    """1 where an element stays."""
-    uniform = draw(STANDARD_UNIFORM, lambda: torch.rand(shape, dtype=like.dtype, device=like.device))
-    return (uniform >= p).to(like.dtype)
+def _scaled(input: Tensor, kept: Tensor, p: float) -> Tensor:
+    return input * kept / (1 - p) if p < 1 else input * 0
 
 
 _LEAST = -1.7580993408473766
 """What a SELU, which alpha dropout is for, returns at minus infinity."""
 
 
-def _alpha_dropout(draw: Draw, input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
-    return _alpha(draw, input, input.shape, p, inplace) if training and p else input
-
-
-def _feature_alpha_dropout(
-    draw: Draw, input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False
-) -> Tensor:
-    return _alpha(draw, input, _channels(input), p, inplace) if training and p else input
-
-
-def _alpha(draw: Draw, input: Tensor, shape: tuple[int, ...], p: float, inplace: bool) -> Tensor:
+def _alpha(input: Tensor, kept: Tensor, p: float) -> Tensor:
     """Klambauer et al. 2017, Self-Normalizing Neural Networks, section 2: mean and variance stay what they are."""
-    kept = _kept(draw, shape, p, input)
     scale = ((1 - p) * (1 + p * _LEAST**2)) ** -0.5 if p < 1 else 0.0
-    dropped = scale * (input * kept + _LEAST * (1 - kept)) - scale * _LEAST * p
-    return input.copy_(dropped) if inplace else dropped
+    return scale * (input * kept + _LEAST * (1 - kept)) - scale * _LEAST * p
+
+
+def _elements(input: Tensor) -> tuple[int, ...]:
+    return tuple(input.shape)
+
+
+def _channels(input: Tensor) -> tuple[int, ...]:
+    return (*input.shape[:2], *(1 for _ in input.shape[2:]))
+
+
+def _dropout(
+    shape_of: Callable[[Tensor], tuple[int, ...]],
+    dropped: Callable[[Tensor, Tensor, float], Tensor],
+    by_default: bool = True,
+) -> Callable[..., Tensor]:
+    """What drops elements or whole channels: where uniform noise of that shape is below ``p``."""
+
+    def dropout(
+        draw: Draw, input: Tensor, p: float = 0.5, training: bool = by_default, inplace: bool = False
+    ) -> Tensor:
+        if not training or p == 0:
+            return input
+        shape = shape_of(input)
+        uniform = draw(STANDARD_UNIFORM, lambda: torch.rand(shape, dtype=input.dtype, device=input.device))
+        result = dropped(input, (uniform >= p).to(input.dtype), p)
+        return input.copy_(result) if inplace else result
+
+    return dropout
 
 
 def _by_torch(dropout: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -215,16 +208,16 @@ def _by_torch(dropout: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 DROPOUT_CALLS: Mapping[str, Callable[..., Tensor]] = {
-    "torch.dropout": _by_torch(_dropout),
-    "torch.feature_dropout": _by_torch(_feature_dropout),
-    "torch.alpha_dropout": _by_torch(_alpha_dropout),
-    "torch.feature_alpha_dropout": _by_torch(_feature_alpha_dropout),
-    "torch.nn.functional.dropout": _dropout,
-    "torch.nn.functional.dropout1d": _feature_dropout,
-    "torch.nn.functional.dropout2d": _feature_dropout,
-    "torch.nn.functional.dropout3d": _feature_dropout,
-    "torch.nn.functional.alpha_dropout": _alpha_dropout,
-    "torch.nn.functional.feature_alpha_dropout": _feature_alpha_dropout,
+    "torch.dropout": _by_torch(_dropout(_elements, _scaled)),
+    "torch.feature_dropout": _by_torch(_dropout(_channels, _scaled)),
+    "torch.alpha_dropout": _by_torch(_dropout(_elements, _alpha)),
+    "torch.feature_alpha_dropout": _by_torch(_dropout(_channels, _alpha)),
+    "torch.nn.functional.dropout": _dropout(_elements, _scaled),
+    "torch.nn.functional.dropout1d": _dropout(_channels, _scaled),
+    "torch.nn.functional.dropout2d": _dropout(_channels, _scaled),
+    "torch.nn.functional.dropout3d": _dropout(_channels, _scaled),
+    "torch.nn.functional.alpha_dropout": _dropout(_elements, _alpha, by_default=False),
+    "torch.nn.functional.feature_alpha_dropout": _dropout(_channels, _alpha, by_default=False),
 }
 """Dropout as noise, where that is asked for; as `COMPOSED_CALLS`."""
 
