@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property
 from types import FunctionType
 from typing import Any
 
@@ -22,6 +23,12 @@ class Run:
 
     recording: Recording
     nodes: list[Node]
+
+    @cached_property
+    def atoms(self) -> list[list[Any]]:
+        """Those of each node."""
+        position = {node.name: index for index, node in enumerate(self.nodes)}
+        return [atoms(node, position) for node in self.nodes]
 
 
 @dataclass(frozen=True)
@@ -79,11 +86,6 @@ def _flatten(value: Any, found: list[Any], position: dict[str, int]) -> None:
         found.append(value)
 
 
-def _flat(nodes: Sequence[Node]) -> list[list[Any]]:
-    position = {node.name: index for index, node in enumerate(nodes)}
-    return [atoms(node, position) for node in nodes]
-
-
 Place = tuple[int, int]
 """(node, atom): where a number stands in a recording."""
 
@@ -92,8 +94,11 @@ Numbers = dict[Place, int | float]
 
 
 def compared(first: Run, second: Run) -> Numbers | Difference:
-    """As `compare`; a tensor that the program does not own and that is another one counts as a difference."""
-    found = compare(first.nodes, second.nodes)
+    """The numbers that differ, or the first difference that is none of a number.
+
+    A tensor that the program does not own and that is another one counts as a difference.
+    """
+    found = _compared(first, second)
     if isinstance(found, Difference):
         return found
     for node, again in zip(first.nodes, second.nodes, strict=True):
@@ -108,10 +113,10 @@ def _equal(one: Tensor, two: Tensor) -> bool:
     return one.shape == two.shape and bool(((one == two) | ((one != one) & (two != two))).all())
 
 
-def compare(first: Sequence[Node], second: Sequence[Node]) -> Numbers | Difference:
-    """The numbers that differ, or the first difference that is none of a number."""
+def _compared(one: Run, other: Run) -> Numbers | Difference:
     differing: Numbers = {}
-    for index, (a, b) in enumerate(zip(_flat(first), _flat(second), strict=False)):
+    first, second = one.nodes, other.nodes
+    for index, (a, b) in enumerate(zip(one.atoms, other.atoms, strict=False)):
         if len(a) != len(b):
             return Difference(first[index], _described(second[index]))
         for atom, (x, y) in enumerate(zip(a, b, strict=True)):
@@ -137,7 +142,7 @@ def differing_places(one: Numbers, other: Numbers) -> list[Place]:
 def changes(base: Run, found: Numbers) -> str:
     """The first number that differs, as it was and as it is."""
     (index, atom), value = min(found.items())
-    return _change(_flat(base.nodes)[index][atom], value, base.nodes[index])
+    return _change(base.atoms[index][atom], value, base.nodes[index])
 
 
 def _is_int(value: Any) -> bool:
@@ -183,8 +188,8 @@ Solved = dict[Place, Size | Quotient | int]
 
 
 def solve(
-    nodes: Sequence[Node],
-    base: tuple[int, ...],
+    base: Run,
+    at: tuple[int, ...],
     seen: Sequence[Variation],
     names: Sequence[str],
     dense: tuple[int, ...] = (),
@@ -192,37 +197,35 @@ def solve(
     """Whole numbers as polynomials over ``names``, others as quotients of such.
 
     Args:
-        nodes: of the first recording.
-        base: its sizes, one a class.
+        base: the first recording.
+        at: its sizes, one a class.
         seen: recordings at other sizes; the first vary one class each, in order.
         names: of the classes' size nodes.
         dense: the classes of which ``seen`` has the whole `grid`.
     """
-    flat = _flat(nodes)
     solved: Solved = {}
     unsolved: list[tuple[int, set[int]]] = []
     for index, atom in sorted(set[Place]().union(*(variation.found for variation in seen))):
-        value = flat[index][atom]
+        value = base.atoms[index][atom]
         values = [value, *(v.found.get((index, atom), value) for v in seen)]
-        sizes = [base, *(v.sizes for v in seen)]
+        sizes = [at, *(v.sizes for v in seen)]
         if isinstance(value, float):
             made = quotient(list(zip(sizes, values, strict=True)), names)
         else:
-            made = explained([(at, int(v)) for at, v in zip(sizes, values, strict=True)], names, dense)
+            made = explained([(size, int(v)) for size, v in zip(sizes, values, strict=True)], names, dense)
         if made is None:
-            unsolved.append((index, {k for k in range(len(base)) if values[1 + k] != value}))
+            unsolved.append((index, {k for k in range(len(at)) if values[1 + k] != value}))
         else:
             solved[index, atom] = made
     if unsolved:
-        return Unsolved(nodes[unsolved[0][0]], tuple(sorted(set[int]().union(*(c for _, c in unsolved)))))
+        return Unsolved(base.nodes[unsolved[0][0]], tuple(sorted(set[int]().union(*(c for _, c in unsolved)))))
     return solved
 
 
-def predicted(nodes: Sequence[Node], solved: Solved, sizes: Mapping[str, int]) -> Numbers:
+def predicted(base: Run, solved: Solved, sizes: Mapping[str, int]) -> Numbers:
     """The numbers that differ where the size nodes have these values, if ``solved`` is right."""
-    flat = _flat(nodes)
     made = {p: number if isinstance(number, int) else number.evaluate(sizes) for p, number in solved.items()}
-    return {place: number for place, number in made.items() if not _same(number, flat[place[0]][place[1]])}
+    return {place: number for place, number in made.items() if not _same(number, base.atoms[place[0]][place[1]])}
 
 
 def with_sizes(nodes: Sequence[Node], solved: Solved) -> list[Node]:

@@ -116,7 +116,7 @@ class SizeFinder:
         found = _differing(self._base, run)
         if isinstance(found, str):
             return found
-        if not (wrong := differing_places(found, predicted(self._base.nodes, solved, names))):
+        if not (wrong := differing_places(found, predicted(self._base, solved, names))):
             return ""
         return f"elsewhere the program computes with another number{_place(self._base.nodes[wrong[0][0]])}"
 
@@ -127,11 +127,11 @@ class SizeFinder:
         if isinstance(problem := self._extend(seen, classes, [tuple(2 * size + 3 for size in sizes)]), str):
             return problem
         names = [size_name(c) for c in classes]
-        solved = solve(self._base.nodes, sizes, seen, names)
+        solved = solve(self._base, sizes, seen, names)
         if isinstance(solved, Unsolved) and 0 < len(solved.classes) <= _DENSE:
             if isinstance(problem := self._extend(seen, classes, grid(sizes, solved.classes)), str):
                 return problem
-            solved = solve(self._base.nodes, sizes, seen, names, solved.classes)
+            solved = solve(self._base, sizes, seen, names, solved.classes)
         return _number_depends(solved.node) if isinstance(solved, Unsolved) else solved
 
     def _extend(self, seen: list[Variation], classes: list[SizeClass], settings: list[tuple[int, ...]]) -> str | None:

@@ -21,7 +21,7 @@ from tests.random_programs.shrink import smallest
 SELDOM, EACH = "sizes", 4
 """A part that is checked of each fourth program only: it is a whole recording more."""
 
-AT_ONCE = 50
+AT_ONCE = 100
 """Programs that one process checks before another takes its place: each leaves something in caches."""
 
 
