@@ -16,7 +16,7 @@ from dgmcompile import passes, pipeline
 from dgmcompile.codegen.module import is_pair
 from dgmcompile.codegen.pyro_program import pyro_program
 from dgmcompile.diagnostics import CompileError, Diagnostic
-from dgmcompile.distill.losses import LossOptions
+from dgmcompile.distill.losses import LossOptions, overview
 from dgmcompile.distill.pair import Match, Method, Pair, pair_graphs
 from dgmcompile.family_checks import FamilyCheck, FamilyReport, check_family
 from dgmcompile.frontends import trace as recording
@@ -71,21 +71,28 @@ class DGM(Graph):
         self.original = original if original is not None else self
 
     def draw(self, path: str | Path, **options: Any) -> None:
-        """Write the picture; SVG, PNG or DOT by the path's ending."""
-        draw(self, Path(path), **options)
+        """Write the picture; SVG, PNG or DOT by the path's ending. Of a pair, with the terms of its loss."""
+        draw(self._shown(), Path(path), **options)
 
     def report(self) -> Report:
         """Every site: family, noise law, transform, gradient, and why it was kept; ``str`` gives a table."""
         return Report.of(self, self.original)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        return mimebundle_of(self)
+        return mimebundle_of(self, self._shown())
+
+    def _shown(self) -> Graph:
+        """What a picture is drawn of."""
+        return self
 
 
 class PairDGM(DGM, Pair):
     """Teacher and student in one graph; see `Pair`."""
 
     _FIELDS: ClassVar[tuple[str, ...]] = (*Pair._FIELDS, "original")
+
+    def _shown(self) -> Graph:
+        return overview(self)
 
 
 def trace(

@@ -18,7 +18,7 @@ from torch import fx, nn
 from dgmcompile.codegen import compile_graph, source_of
 from dgmcompile.codegen.fx import fx_module
 from dgmcompile.diagnostics import CompileError, Diagnostic
-from dgmcompile.distill.losses import LossOptions, with_losses
+from dgmcompile.distill.losses import LossOptions, overview, with_losses
 from dgmcompile.distill.pair import Match, Method, Pair, pair_graphs
 from dgmcompile.frontends.load import loading
 from dgmcompile.frontends.trace import trace
@@ -135,7 +135,7 @@ def transform(
         progress("rewriting")
         graphs = forms_of(graph, keep)
         texts = {f"{program.title}_semi_auxiliary.py": emitted(graphs["compact"])}
-        pair = None
+        pair, shown = None, dict[str, Graph]()
         if pupil is not None:
             progress("recording the student")
             theirs = targets if targets is None or targets == "all" else _matching(targets, match or {})
@@ -143,11 +143,12 @@ def transform(
             progress("pairing")
             joint = pair_graphs(graph, pupil_graph, match, method)
             graphs["pair"] = loss_graph(joint, options)
-            pair = PairReport.of(joint, graphs["pair"], options or LossOptions())
+            shown = {"pair": overview(joint, options)}
+            pair = PairReport.of(joint, options or LossOptions())
             texts[f"{program.title}_distill.py"] = source_of(graphs["pair"])
     progress("drawing")
     report = Report.of(graphs["compact"], graph)
-    drawn = _pictures(graphs, program.title, tuple(pictures))
+    drawn = _pictures(graphs, shown, program.title, tuple(pictures))
     names = (*drawn, *texts, "report.json")
     result = Transformed(graphs, report, pair, tuple(given / name for name in names))
     write_files(out, {**drawn, **texts, "report.json": _report_text(result)})
@@ -190,16 +191,19 @@ PICTURES = ("png", "dot")
 """Formats in which the pictures are written beside SVG, if asked for."""
 
 
-def _pictures(graphs: Mapping[str, Graph], title: str, formats: tuple[str, ...]) -> dict[str, str | bytes]:
-    """File name -> content: each graph as SVG and in the ``formats``, and all of them on one page."""
-    drawn = {name: svg_of(graph, detail=DETAILS.get(name, "variables")) for name, graph in graphs.items()}
+def _pictures(
+    graphs: Mapping[str, Graph], shown: Mapping[str, Graph], title: str, formats: tuple[str, ...]
+) -> dict[str, str | bytes]:
+    """File name -> content: each graph, as it is ``shown``, as SVG and in the ``formats``, and all on one page."""
+    seen = {**graphs, **shown}
+    drawn = {name: svg_of(graph, detail=DETAILS.get(name, "variables")) for name, graph in seen.items()}
     pictures: dict[str, str | bytes] = {f"{name}.svg": f"<!-- {MADE_BY} -->\n{svg}\n" for name, svg in drawn.items()}
-    dots = {name: dot_of(g, detail=DETAILS.get(name, "variables")) for name, g in graphs.items()} if formats else {}
+    dots = {name: dot_of(g, detail=DETAILS.get(name, "variables")) for name, g in seen.items()} if formats else {}
     if "png" in formats:
         pictures.update((f"{name}.png", _signed_png(render(dot, "png"))) for name, dot in dots.items())
     if "dot" in formats:
         pictures.update((f"{name}.dot", f"// {MADE_BY}\n{dot}") for name, dot in dots.items())
-    doctype, _, page = page_of(graphs, title, details=DETAILS).partition("\n")
+    doctype, _, page = page_of(graphs, title, details=DETAILS, shown=shown).partition("\n")
     return {**pictures, "graph.html": f"{doctype}\n<!-- {MADE_BY} -->\n{page}"}
 
 

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
-from dgmcompile.distill.losses import LATENT_WEIGHTS, LossOptions
+from dgmcompile.distill.losses import LATENT_WEIGHTS, LossOptions, terms_of
 from dgmcompile.distill.pair import STUDENT, Pair
+from dgmcompile.distill.terms import kind_of
 from dgmcompile.ir.graph import Arg, Call, Decision, Graph, Guard, Law, Node, Ref, Sample
 from dgmcompile.ir.size import Size
 from dgmcompile.passes import Reparameterize, stochastic_depth
@@ -166,9 +167,9 @@ class PairReport:
     unmatched: tuple[str, ...]
 
     @classmethod
-    def of(cls, pair: Pair, loss: Graph, options: LossOptions) -> PairReport:
-        """Of ``pair``, whose loss is ``loss``."""
-        terms = tuple(_terms(pair, loss, options))
+    def of(cls, pair: Pair, options: LossOptions) -> PairReport:
+        """Of ``pair``, for whose loss these are the options."""
+        terms = tuple(_terms(pair, options))
         compared = {law.name for site in pair.compared for law in (site.teacher, site.student)}
         sites = (node for node in pair if node.site and node.site.role != "deterministic")
         return cls(pair.method, terms, tuple(node.name for node in sites if node.name not in compared))
@@ -193,14 +194,13 @@ class PairReport:
         return "\n".join([*lines, *alone])
 
 
-def _terms(pair: Pair, loss: Graph, options: LossOptions) -> Iterator[TermRow]:
-    for site in pair.compared:
+def _terms(pair: Pair, options: LossOptions) -> Iterator[TermRow]:
+    for site in (site for sites in terms_of(pair, options).values() for site in sites):
         p, q = site.teacher, site.student
-        kind = "surrogate" if site.role == "target" else "latent"
-        if f"{kind}.{site.name}" not in loss.outputs or not p.site or not q.site:
+        if not p.site or not q.site:
             continue
         yield TermRow(
-            term=kind,
+            term=kind_of(site),
             site=site.name,
             student_site=q.site.name.removeprefix(STUDENT),
             family=p.family,

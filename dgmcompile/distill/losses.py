@@ -7,8 +7,7 @@ A term is summed over event dims and over plates other than the batch, and avera
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -18,9 +17,9 @@ from dgmcompile.distill.nodes import Nodes
 from dgmcompile.distill.options import LATENT_WEIGHTS, LossOptions, check_options
 from dgmcompile.distill.pair import Pair, PairedSite
 from dgmcompile.distill.terms import TermWriter, kind_of
-from dgmcompile.ir.graph import Arg, Graph, Ref
+from dgmcompile.ir.graph import Arg, Call, Graph, Ref
 
-__all__ = ["LATENT_WEIGHTS", "LossOptions", "with_losses"]
+__all__ = ["LATENT_WEIGHTS", "LossOptions", "overview", "terms_of", "with_losses"]
 
 Weighted = tuple[str, Ref, float]
 
@@ -53,6 +52,37 @@ def with_losses(pair: Pair, options: LossOptions | None = None) -> Graph:
     return graph.evolve(node for node in graph if node.name in live)
 
 
+def terms_of(pair: Pair, options: LossOptions) -> dict[str, tuple[PairedSite, ...]]:
+    """Each term of the loss by its output's name, and the sites that it compares; those of weight 0 have none."""
+    default = LATENT_WEIGHTS[pair.method]
+    sites = [site for site in pair.compared if options.weight(site, default) != 0]
+    terms = {f"{kind_of(site)}.{site.name}": (site,) for site in sites}
+    if pair.method == "marginalised" and (targets := tuple(site for site in sites if site.role == "target")):
+        joint = {f"surrogate.{', '.join(site.name for site in targets)}": targets}
+        return joint | {name: term for name, term in terms.items() if term[0] not in targets}
+    return terms
+
+
+def overview(pair: Pair, options: LossOptions | None = None) -> Graph:
+    """A pair and its loss as readers see them: each term reads the variables that it compares.
+
+    What the loss computes a term from is what their laws are made of, to which many a variable itself is of no use.
+    """
+    options = options or LossOptions()
+    laws = TermWriter(pair, Nodes(pair))
+    nodes, outputs = Nodes(pair), dict[str, str]()
+    for name, sites in terms_of(pair, options).items():
+        if len(sites) > 1 or not laws.is_zero(sites[0], options.divergence_of(sites[0])):
+            compared = tuple(Ref(law.name) for site in sites for law in (site.teacher, site.student))
+            outputs[name] = nodes.append(Call(name=nodes.unused(name), target="compared", args=compared)).name
+    if len(outputs) > 1:
+        total = Call(name=nodes.unused("total"), target="total", args=tuple(map(Ref, outputs.values())))
+        outputs["total"] = nodes.append(total).name
+    graph = Graph([*pair, *nodes.added], name=pair.name, outputs=outputs, arguments=pair.arguments)
+    live = graph.live()
+    return graph.evolve(node for node in graph if node.name in live)
+
+
 class _LossWriter:
     """Terms in the order of the sites, then their weighted sum."""
 
@@ -65,13 +95,9 @@ class _LossWriter:
         self._problems: list[Diagnostic] = []
 
     def write(self) -> None:
-        sites = [site for site in self._pair.compared if self._weight(site) != 0]
-        if self._pair.method == "marginalised":
-            targets = [site for site in sites if site.role == "target"]
-            sites = [site for site in sites if site.role == "latent"]
-            self._attempt(self._marginal, targets)
-        for site in sites:
-            self._attempt(self._site, [site])
+        for name, sites in terms_of(self._pair, self._options).items():
+            is_joint = self._pair.method == "marginalised" and sites[0].role == "target"
+            self._attempt(self._marginal if is_joint else self._site, name, sites)
         if self._problems:
             raise CompileError(*self._problems)
         self.outputs["total"] = self._total().name
@@ -79,16 +105,15 @@ class _LossWriter:
     def _weight(self, site: PairedSite) -> float:
         return self._options.weight(site, LATENT_WEIGHTS[self._pair.method])
 
-    def _attempt(self, write: Any, sites: Sequence[PairedSite]) -> None:
+    def _attempt(self, write: Callable[..., None], name: str, sites: Sequence[PairedSite]) -> None:
         """All problems are reported at once."""
         try:
-            write(*sites) if sites else None
+            write(name, *sites)
         except CompileError as error:
             self._problems += error.diagnostics
 
-    def _site(self, site: PairedSite) -> None:
+    def _site(self, output: str, site: PairedSite) -> None:
         name = self._options.divergence_of(site)
-        output = f"{kind_of(site)}.{site.name}"
         if self._terms.is_zero(site, name):
             self.nodes.location = site.teacher.location
             self.outputs[output] = self._zero(output).name
@@ -96,10 +121,9 @@ class _LossWriter:
         term = self._terms.term(site, name, self._options.reduction_of(site), self._options.temperature_of(site))
         self._add(output, kind_of(site), term, self._weight(site))
 
-    def _marginal(self, *targets: PairedSite) -> None:
+    def _marginal(self, output: str, *targets: PairedSite) -> None:
         term = marginal_term(self._pair, targets, self._options, self._terms, self.nodes)
-        name = ", ".join(site.name for site in targets)
-        self._add(f"surrogate.{name}", "surrogate", term, self._weight(targets[0]))
+        self._add(output, "surrogate", term, self._weight(targets[0]))
 
     def _add(self, output: str, kind: str, term: Ref, weight: float) -> None:
         self.outputs[output] = term.name

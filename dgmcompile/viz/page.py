@@ -70,15 +70,21 @@ _COLUMN_POINTS = 750
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
-def page_of(graphs: Mapping[str, Graph], title: str, *, details: Mapping[str, Detail] | None = None) -> str:
+def page_of(
+    graphs: Mapping[str, Graph],
+    title: str,
+    *,
+    details: Mapping[str, Detail] | None = None,
+    shown: Mapping[str, Graph] | None = None,
+) -> str:
     """One HTML page with the pictures of ``graphs`` side by side.
 
     Each stands under its heading (the key), with how many nodes it has and its text. A legend names
     the roles that occur. Light and dark follow the reader's system. ``details`` says by heading what a
-    picture shows (see `picture_of`); by default the variables.
+    picture shows (see `picture_of`); by default the variables. ``shown`` are graphs that are drawn for others.
     """
-    wanted = details or {}
-    pictures = {heading: picture_of(g, detail=wanted.get(heading, "variables")) for heading, g in graphs.items()}
+    wanted, drawn = details or {}, {**graphs, **(shown or {})}
+    pictures = {heading: picture_of(drawn[heading], detail=wanted.get(heading, "variables")) for heading in graphs}
     roles: set[BoxRole] = {role for picture in pictures.values() for role in picture.roles}
     sections = "\n".join(_section(heading, graphs[heading], picture) for heading, picture in pictures.items())
     legend = f'<div class="legend">{svg_of_dot(dot_of_legend(roles))}</div>' if roles else ""

@@ -118,11 +118,11 @@ def draw(
     path.write_bytes(content)
 
 
-def mimebundle_of(graph: Graph) -> dict[str, str]:
-    """What a notebook shows of ``graph``: the picture if it can be rendered, and its text."""
+def mimebundle_of(graph: Graph, shown: Graph | None = None) -> dict[str, str]:
+    """What a notebook shows of ``graph``: the picture (of ``shown``) if it can be rendered, and its text."""
     bundle = {"text/plain": str(graph)}
     try:
-        bundle["image/svg+xml"] = svg_of(graph)
+        bundle["image/svg+xml"] = svg_of(shown or graph)
     except CompileError as error:
         bundle["text/plain"] += f"\n\n{error}"
     return bundle
