@@ -56,11 +56,9 @@ def terms_of(pair: Pair, options: LossOptions) -> dict[str, tuple[PairedSite, ..
     """Each term of the loss by its output's name, and the sites that it compares; those of weight 0 have none."""
     default = LATENT_WEIGHTS[pair.method]
     sites = [site for site in pair.compared if options.weight(site, default) != 0]
-    terms = {f"{kind_of(site)}.{site.name}": (site,) for site in sites}
-    if pair.method == "marginalised" and (targets := tuple(site for site in sites if site.role == "target")):
-        joint = {f"surrogate.{', '.join(site.name for site in targets)}": targets}
-        return joint | {name: term for name, term in terms.items() if term[0] not in targets}
-    return terms
+    targets = tuple(site for site in sites if site.role == "target") if pair.method == "marginalised" else ()
+    joint = {f"surrogate.{', '.join(site.name for site in targets)}": targets} if targets else {}
+    return joint | {f"{kind_of(site)}.{site.name}": (site,) for site in sites if site not in targets}
 
 
 def overview(pair: Pair, options: LossOptions | None = None) -> Graph:
@@ -72,7 +70,7 @@ def overview(pair: Pair, options: LossOptions | None = None) -> Graph:
     laws = TermWriter(pair, Nodes(pair))
     nodes, outputs = Nodes(pair), dict[str, str]()
     for name, sites in terms_of(pair, options).items():
-        if len(sites) > 1 or not laws.is_zero(sites[0], options.divergence_of(sites[0])):
+        if not all(laws.is_zero(site, options.divergence_of(site)) for site in sites):
             compared = tuple(Ref(law.name) for site in sites for law in (site.teacher, site.student))
             outputs[name] = nodes.append(Call(name=nodes.unused(name), target="compared", args=compared)).name
     if len(outputs) > 1:
