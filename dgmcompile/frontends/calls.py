@@ -74,7 +74,7 @@ def type_of(value: Any) -> tuple[tuple[int, ...] | None, torch.dtype | None]:
 
 def module_hint(path: str) -> str:
     """A name for what the submodule returns: ``encoder`` for ``net.encoder``, ``blocks_0`` for ``blocks.0``."""
-    *above, last = path.split(".")
+    *above, last = path.removesuffix("._orig_mod").split(".")  # as `torch.compile` calls what it wraps
     return f"{above[-1]}_{last}" if above and last.isdigit() else last
 
 

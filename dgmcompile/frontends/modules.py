@@ -17,6 +17,8 @@ from pyro.poutine.trace_messenger import TraceHandler
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from dgmcompile.diagnostics import CompileError, Diagnostic
+
 
 def is_standard(module: nn.Module) -> bool:
     """Only torch's own modules, called as they are: emitted code can construct them by name."""
@@ -65,14 +67,30 @@ def _handled(model: Any) -> Any:
 
 
 def as_callable(model: Any) -> Callable[..., Any]:
-    """What is run of a model: of an exported program its module, which shares its parameters."""
-    return model.module() if type(model).__name__ == "ExportedProgram" else model
+    """What is run of a model: of an exported program its module, which shares its parameters; what was compiled.
+
+    Errors:
+        `CompileError` ``compiled-model`` of what TorchScript runs.
+    """
+    if isinstance(model, torch.jit.ScriptModule | torch.jit.ScriptFunction):
+        name = getattr(model, "original_name", "") or getattr(model, "__name__", "")
+        raise CompileError(_compiled_model(name, "TorchScript", "give the module or the function that it was made of"))
+    match type(model).__name__:
+        case "ExportedProgram":
+            return model.module()
+        case "OptimizedModule":  # `torch.compile` of a module, whose name for it is in each path
+            return model._orig_mod
+        case _:
+            return model
 
 
 def signature_of(model: Callable[..., Any]) -> inspect.Signature:
     """Of the callable, or of the module's ``forward``; of what handlers are put around, which they pass on.
 
     A guide that Pyro writes takes the arguments of its model; a copy of one has lost it, and takes any.
+
+    Errors:
+        `CompileError` ``compiled-model`` of what is no Python function.
     """
     model = behind(model)
     if isinstance(model, PyroModule) and hasattr(model, "prototype_trace"):
@@ -84,7 +102,20 @@ def signature_of(model: Callable[..., Any]) -> inspect.Signature:
 
         called.__signature__ = signature_of(model.func)  # type: ignore[attr-defined]
         return inspect.signature(functools.partial(called, *model.args, **model.keywords))
-    return inspect.signature(model.forward if isinstance(model, nn.Module) else model)
+    try:
+        return inspect.signature(model.forward if isinstance(model, nn.Module) else model)
+    except ValueError as error:
+        raise CompileError(
+            _compiled_model(getattr(model, "__name__", ""), "compiled code", "call it in a function, and give that")
+        ) from error
+
+
+def _compiled_model(name: str, runs: str, way_out: str) -> Diagnostic:
+    return Diagnostic(
+        code="compiled-model",
+        message=f"{name or 'the model'} is no Python: {runs} runs it, out of sight",
+        help=way_out,
+    )
 
 
 def name_of(model: Callable[..., Any]) -> str:

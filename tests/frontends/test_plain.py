@@ -567,6 +567,24 @@ def test_a_network_that_torch_compiles_is_replayed_as_it_stands():
     assert dgm.check(model, (values(5, 3),)).ok
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_model_that_torch_compiles_is_the_model_that_it_was_made_of():
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.head = torch.compile(nn.Linear(3, 3)), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = self.encoder(x) + torch.randn_like(x)
+            return self.head(z)
+
+    model = Model()
+    one, two = dgm.trace(torch.compile(model), (values(5, 3),)), dgm.trace(model, (values(5, 3),))
+    assert str(one) == str(two)
+    assert one.name == "Model" and "encoder" in one
+    assert dgm.compile(dgm.pair(torch.compile(model), Model(), model_args=(values(5, 3),)))(values(4, 3)).total > 0
+
+
 def test_a_pooling_layer_of_random_windows_is_a_call_that_draws_by_itself():
     pool = nn.FractionalMaxPool2d(2, output_ratio=0.5)
 
