@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
 from itertools import product
 from typing import Any, Literal
@@ -235,10 +236,19 @@ def _by(graph: Graph, site: str, variant: str | None) -> Graph:
     return chosen.evolve(warnings=(*graph.warnings, warning))
 
 
+def _no_such_site(name: str, side: Side) -> str:
+    near = get_close_matches(name, side.laws, n=1) or (list(side.laws) if len(side.laws) <= _FEW else [])
+    return f"no such site; there is {', '.join(map(repr, near))}" if near else "no such site"
+
+
+_FEW = 5
+"""So many sites are told where none is called alike."""
+
+
 def _sites(teacher: Side, student: Side, match: Match) -> dict[str, str]:
     named = [b for b in match.values() if b is not None]
-    rows: list[Row] = [(repr(a), "no such site", "") for a in match if a not in teacher.laws]
-    rows += [(repr(b), "", "no such site") for b in dict.fromkeys(named) if b not in student.laws]
+    rows: list[Row] = [(repr(a), _no_such_site(a, teacher), "") for a in match if a not in teacher.laws]
+    rows += [(repr(b), "", _no_such_site(b, student)) for b in dict.fromkeys(named) if b not in student.laws]
     rows += [(repr(b), "", "matched twice") for b in dict.fromkeys(named) if named.count(b) > 1]
     if rows:
         raise mismatch(rows, None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import linecache
 import re
 from itertools import groupby
-from types import FrameType
+from types import CodeType, FrameType
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from torch import fx
 
@@ -34,6 +34,8 @@ _DRAWS = re.compile("rand|normal|bernoulli|multinomial|poisson|exponential|unifo
 
 _PLACES: WeakKeyDictionary[fx.Graph, dict[str, tuple[int, int]]] = WeakKeyDictionary()
 _STACKS: WeakKeyDictionary[fx.Graph, dict[str, Stack]] = WeakKeyDictionary()
+_GRAPHS: dict[int, tuple[ReferenceType[CodeType], ReferenceType[fx.Graph] | None]] = {}
+"""Of the code that each module compiled for itself, by its id: to find it by its hash takes as long as it is."""
 
 
 def stack_of(frame: FrameType, node: str) -> Stack:
@@ -60,10 +62,15 @@ def place_in_line(frame: FrameType, node: str) -> tuple[int, int] | None:
 
 
 def _graph_of(frame: FrameType) -> fx.Graph | None:
-    if not frame.f_code.co_filename.startswith(_GENERATED):
+    code = frame.f_code
+    if not code.co_filename.startswith(_GENERATED):
         return None
-    module = frame.f_locals.get("self")
-    return module.graph if isinstance(module, fx.GraphModule) else None
+    known, graph = _GRAPHS.get(id(code), (None, None))
+    if known is None or known() is not code:
+        module = frame.f_locals.get("self")  # of which there are as many as the graph has nodes
+        graph = ref(module.graph) if isinstance(module, fx.GraphModule) else None
+        _GRAPHS[id(code)] = ref(code), graph
+    return graph() if graph is not None else None
 
 
 def _stacks(graph: fx.Graph) -> dict[str, Stack]:

@@ -67,6 +67,7 @@ from dgmcompile.frontends.targets import (
     unversioned_writes,
     value_shaped,
     whole_numbers,
+    without_defaults,
 )
 from dgmcompile.frontends.unseen import UnseenCalls
 from dgmcompile.frontends.values import Alias, Values, carries_gradient, memory_key, shows_twice
@@ -454,7 +455,7 @@ class Recorder(TorchFunctionMode):
             if isinstance(result, Tensor) and args and isinstance(args[0], Tensor):
                 earlier = self.values.source_of_view(args[0], result)
                 node_args = (Ref(earlier), *node_args[1:]) if earlier else node_args
-            ref = self._result(target or "", node_args, node_kwargs, result, frame)
+            ref = self._result(target or "", node_args, without_defaults(func, node_kwargs), result, frame)
         self.name_variable(ref)
         name = target or getattr(func, "__name__", repr(func))
         self._judge(ref, target, name, (node_args, node_kwargs), before, frame)

@@ -376,7 +376,7 @@ def certain_target(name: str, draws: bool, location: Location | None) -> Diagnos
         code="certain-target",
         message=f"{name!r} depends on nothing that the program draws: it is compared by its squared distance",
         location=location,
-        help="if these are the parameters of a law, say so: dgm.target('label', Categorical(logits=logits))",
+        help="if these are the parameters of a law, say so, as in dgm.target('label', Categorical(logits=logits))",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, cast
@@ -149,6 +150,21 @@ _FUNCTIONALS |= {"log_sigmoid": "logsigmoid", "scaled_dot_product_attention": "s
 
 _ONLY_CHECK = ("_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range_for_size")
 """Operators that compute nothing."""
+
+
+def without_defaults(func: Callable[..., Any], kwargs: Mapping[str, Arg]) -> dict[str, Arg]:
+    """The arguments that say something: torch's Python functions pass on all that they have."""
+    defaults = _defaults(func) if kwargs and inspect.isfunction(func) else {}
+    return {name: value for name, value in kwargs.items() if not _is_default(value, defaults.get(name, ...))}
+
+
+@cache
+def _defaults(func: Callable[..., Any]) -> dict[str, Any]:
+    return {name: parameter.default for name, parameter in inspect.signature(func).parameters.items()}
+
+
+def _is_default(value: Arg, default: Any) -> bool:
+    return type(value) is type(default) and isinstance(value, bool | int | float | str | None) and value == default
 
 
 def short_name(target: str) -> str:

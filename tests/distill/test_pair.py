@@ -302,8 +302,8 @@ def test_targets_must_have_a_common_order():
 @pytest.mark.parametrize(
     ("match", "row"),
     [
-        ({"w": "z"}, "'w'  | no such site"),
-        ({"z": "w"}, "'w'  |         | no such site"),
+        ({"w": "z"}, "'w'  | no such site; there is 'z', 'y'"),
+        ({"z": "zz"}, "'zz' |         | no such site; there is 'z'"),
         ({"z": "y", "y": "y"}, "matched twice"),
     ],
 )
