@@ -22,6 +22,8 @@ _CHOSEN = ["where", "dropout", "tril", "triu", "masked_fill", "pad"]
 _OFTEN_ZERO = frozenset([*_ROUNDED, *_CUT, *_CHOSEN])
 """What they return may be exactly 0, and is no scale."""
 
+_FILLED: Mapping[str, int] = {"ones": 1, "ones_like": 1, "new_ones": 1, "zeros": 0, "zeros_like": 0, "new_zeros": 0}
+
 _ARITHMETIC = ["sub", "rsub", "subtract", "mul", "multiply", "div", "divide", "rtruediv", "neg", "negative", "add"]
 
 _VIEWS = ["view", "reshape", "flatten", "unsqueeze", "squeeze", "expand", "expand_as", "transpose", "permute"]
@@ -131,6 +133,16 @@ class Algebra:
         if isinstance(node, Call) and short_name(node.target_name) in ("sigmoid", "expit", "softmax"):
             return a
         return self._add("torch.clamp", (a, 0, 1), {}, node.shape or (), node.dtype)
+
+    def number(self, a: Arg) -> Arg:
+        """What every element is, where that is a number; the value itself where it is none."""
+        match self._node(a.name) if isinstance(a, Ref) else None:
+            case Call() as node:
+                return _FILLED.get(short_name(node.target_name), a)
+            case Constant(value=value) if len(set(leaves(value))) == 1:
+                return leaves(value)[0]
+            case _:
+                return a
 
     def rank(self, a: Arg) -> int:
         return len(self._node(a.name).shape or ()) if isinstance(a, Ref) else 0

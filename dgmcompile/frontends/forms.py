@@ -323,7 +323,8 @@ def _threshold(form: Form, bound: Arg, below: bool, algebra: Algebra) -> Form | 
 
 
 def _where(form: Form, call: Operation, algebra: Algebra) -> Form | None:
-    return form if form.family == "Bernoulli" and call.position == 0 and tuple(call.args[1:]) == (1, 0) else None
+    chosen = [algebra.number(value) for value in call.args[1:]]
+    return form if form.family == "Bernoulli" and call.position == 0 and chosen == [1, 0] else None
 
 
 # labels

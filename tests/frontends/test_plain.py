@@ -52,6 +52,14 @@ RECOVERED: dict[str, tuple[Callable[[], Tensor], str]] = {
     "rand >= p": (lambda: (torch.rand(3) >= PROBS).to(torch.float32), "Bernoulli"),
     "rand < p, as bool": (lambda: torch.rand(3) < PROBS, "Bernoulli"),
     "where(rand < p, 1, 0)": (lambda: torch.where(torch.rand(3) < PROBS, 1.0, 0.0), "Bernoulli"),
+    "where(rand < p, ones, zeros)": (
+        lambda: torch.where(torch.rand(3) < PROBS, torch.ones_like(PROBS), torch.zeros(3)),
+        "Bernoulli",
+    ),
+    "where(rand < p, 1., 0.)": (
+        lambda: torch.where(torch.rand(3) < PROBS, torch.tensor(1.0), torch.tensor(0.0)),
+        "Bernoulli",
+    ),
     "logits + logit(rand) > 0": (lambda: (MEAN + torch.logit(torch.rand(3)) > 0).float(), "Bernoulli"),
     "sigmoid((logits + logit(rand)) / t)": (
         lambda: torch.sigmoid((MEAN + torch.logit(torch.rand(3))) / 0.5),
