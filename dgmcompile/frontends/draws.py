@@ -17,11 +17,11 @@ from dgmcompile.frontends import refusals
 from dgmcompile.frontends.distributions import ConstructorCalls, event_dim_of, methods_of_distributions
 from dgmcompile.frontends.libraries import in_torch_or_pyro, is_library
 from dgmcompile.frontends.marks import marked_by
+from dgmcompile.frontends.module_calls import ModuleCalls
 from dgmcompile.frontends.outputs import add_outputs, deterministic
 from dgmcompile.frontends.random_calls import (
     COMPOSED_CALLS,
     DROPOUT_CALLS,
-    DROPOUT_MODULES,
     NOISE,
     RANDOM_CALLS,
     RandomLaw,
@@ -42,12 +42,17 @@ class DrawRecorder:
     """
 
     def __init__(
-        self, recorder: Recorder, calls: ConstructorCalls, names: Mapping[str, str], share_dropout: bool
+        self,
+        recorder: Recorder,
+        modules: ModuleCalls,
+        calls: ConstructorCalls,
+        names: Mapping[str, str],
+        share_dropout: bool,
     ) -> None:
         self._recorder = recorder
         self._composed = {**COMPOSED_CALLS, **(DROPOUT_CALLS if share_dropout else {})}
         recorder.random_calls = {*RANDOM_CALLS, *self._composed}
-        recorder.open_modules = DROPOUT_MODULES if share_dropout else ()
+        self._modules = modules
         self._calls = calls
         self._names = names
         self.named: set[str] = set()
@@ -60,7 +65,7 @@ class DrawRecorder:
     def watching(self) -> Iterator[None]:
         """Random functions, ``sample`` and ``rsample`` of distributions, and marks are seen while inside."""
         self._recorder.on_random = self._random_call
-        self._recorder.on_module = self._module_called if self._names else None
+        self._modules.on_result = self._module_called if self._names else None
         methods = {"__init__": self._calls.initialise, "sample": self._sample, "rsample": self._sample}
         with methods_of_distributions(methods), marked_by(self._mark_site, self._mark_target):
             yield

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.overrides import TorchFunctionMode
 
@@ -25,48 +25,34 @@ from dgmcompile.frontends.calls import (
     Before,
     as_literal,
     first_origin,
-    in_autocast,
     is_among,
-    is_literal,
     may_return_tensor,
-    module_hint,
     plain,
     same_device,
     type_of,
 )
-from dgmcompile.frontends.libraries import in_torch_or_pyro, is_library
-from dgmcompile.frontends.modules import ModulePaths, is_hooked, is_standard
-from dgmcompile.frontends.reads import is_harmless, use_of
-from dgmcompile.frontends.recording import ModuleSpan, Recording
+from dgmcompile.frontends.judging import Judge
+from dgmcompile.frontends.modules import ModulePaths
+from dgmcompile.frontends.recording import Recording
 from dgmcompile.frontends.source import (
-    assigned_name,
     called_for,
     calling_frame,
     fx_node_of,
     has_lines,
-    in_expand,
     location_of,
     user_frame,
     variable_of,
 )
-from dgmcompile.frontends.state import eager
 from dgmcompile.frontends.targets import (
-    DROPOUTS,
-    DTYPE_READS,
     INDEXED,
     METADATA,
-    SIZE_READS,
-    TAKEN_APART,
     functional,
     in_public_words,
     is_in_place,
     is_no_op,
     short_name,
-    slice_bounds,
     target_name,
     unversioned_writes,
-    value_shaped,
-    whole_numbers,
     without_defaults,
 )
 from dgmcompile.frontends.unseen import UnseenCalls
@@ -135,13 +121,10 @@ class Recorder(TorchFunctionMode):
         self._watched: list[tuple[Tensor, int, Ref, Diagnostic]] = []
         self._paused = False
         self._count = 0
+        self._judge = Judge(self)
         self.on_random: RandomCall | None = None
         """Is given these calls of torch's random functions instead of having them recorded as calls."""
         self.random_calls: Container[str] = ()
-        self.open_modules: tuple[type[nn.Module], ...] = ()
-        """Torch's own, whose calls are seen none the less."""
-        self.on_module: Callable[[str, Any], Any] | None = None
-        """Is given the path of each submodule that was called, and what it returned, which it may replace."""
 
     def random_values(self) -> KeptValues:
         """The tensors that depend on random variables, by identity; they are not kept alive."""
@@ -170,29 +153,6 @@ class Recorder(TorchFunctionMode):
             yield
         finally:
             self._paused = before
-
-    @contextmanager
-    def recording_modules(self) -> Iterator[None]:
-        """Calls of submodules, and of autograd functions, are seen while inside."""
-        module_call, apply = nn.Module.__call__, torch.autograd.Function.__dict__["apply"]
-
-        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            result = self._module_call(module_call, module, args, kwargs)
-            if self._paused or self.on_module is None or self.paths.is_root(module):
-                return result
-            return self.on_module(self.paths.of_module(module), result)
-
-        def applied(cls: Any, *args: Any, **kwargs: Any) -> Any:
-            return self._function_call(cls, apply.__get__(None, cls), args, kwargs)
-
-        nn.Module.__call__ = call  # type: ignore[method-assign]
-        torch.autograd.Function.apply = classmethod(applied)  # type: ignore[method-assign]
-        try:
-            with eager():
-                yield
-        finally:
-            nn.Module.__call__ = module_call  # type: ignore[method-assign]
-            torch.autograd.Function.apply = apply  # type: ignore[method-assign]
 
     # -- nodes ------------------------------------------------------------------------------------------------
 
@@ -313,7 +273,7 @@ class Recorder(TorchFunctionMode):
         self.recording.poison[ref.name] = refusal
         return ref
 
-    def _lend(self, node_args: Arg, location: Location | None) -> None:
+    def lend(self, node_args: Arg, location: Location | None) -> None:
         """The program has these tensors' memory now, and may write into it."""
         aliases = (self.values.by_name(name) for name in refs_in(node_args))
         with torch._C.DisableTorchFunction():
@@ -370,6 +330,10 @@ class Recorder(TorchFunctionMode):
         if kept is not None and kept() is tensor:
             self.recording.poison[ref.name] = refusals.kept_value(site, location_of(user_frame()))
 
+    def origin_of(self, node_args: Arg) -> str | None:
+        """The random variable or input on which these depend, in words."""
+        return first_origin(self.recording.origin[n] for n in refs_in(node_args) if n in self.recording.origin)
+
     # -- torch calls ------------------------------------------------------------------------------------------
 
     def __torch_function__(
@@ -391,7 +355,7 @@ class Recorder(TorchFunctionMode):
             with self._inside():
                 result = func(*args, **kwargs)
             if not isinstance(result, Tensor):
-                self._metadata_read(short_name(target), args, sys._getframe(1))
+                self._judge.metadata_read(short_name(target), args, sys._getframe(1))
                 return result
         else:
             result = None
@@ -440,7 +404,7 @@ class Recorder(TorchFunctionMode):
         if any(tensor.layout != torch.strided for tensor in tensors):
             raise CompileError(refusals.layout(target or getattr(func, "__name__", "call"), location_of(user_frame())))
         if not tensors and not written:
-            self._value_read(target or getattr(func, "__name__", "call"), (node_args, node_kwargs))
+            self._judge.value_read(target or getattr(func, "__name__", "call"), (node_args, node_kwargs))
             return result
         if target in _FROM_NUMBERS and not refs_in((node_args, node_kwargs)):
             return result
@@ -458,9 +422,9 @@ class Recorder(TorchFunctionMode):
             ref = self._result(target or "", node_args, without_defaults(func, node_kwargs), result, frame)
         self.name_variable(ref)
         name = target or getattr(func, "__name__", repr(func))
-        self._judge(ref, target, name, (node_args, node_kwargs), before, frame)
+        self._judge.call(ref, target, name, (node_args, node_kwargs), before, frame)
         if target is not None:
-            self._judge_sizes(ref, target, args, kwargs, (node_args, node_kwargs), location_of(frame))
+            self._judge.sizes(ref, target, args, kwargs, (node_args, node_kwargs), location_of(frame))
         return result
 
     def _result(self, target: str, args: Arg, kwargs: Arg, result: Any, frame: FrameType | None) -> Ref:
@@ -475,21 +439,21 @@ class Recorder(TorchFunctionMode):
         ref = self.call(target, args, kwargs, result, location_of(frame), called_for(frame))
         if by_data and calling_frame() is frame:
             self._by_data.add(ref.name)
-        self._elements(ref, result, frame)
-        return self._without_gradient(ref, result, frame)
+        self.elements(ref, result, frame)
+        return self.without_gradient(ref, result, frame)
 
     def _seen(self, view: Tensor, cut: bool) -> Alias | None:
         """The same memory, met before, and as far from its gradient."""
         seen = self.values.same_memory(view)
         return seen if seen is not None and (seen.name in self._cut) == cut else None
 
-    def _without_gradient(self, ref: Ref, result: Any, frame: FrameType | None) -> Ref:
+    def without_gradient(self, ref: Ref, result: Any, frame: FrameType | None) -> Ref:
         """Under ``no_grad`` the value carries no gradient."""
         if torch.is_grad_enabled() or not isinstance(result, Tensor) or not result.is_floating_point():
             return ref
         return self.call("torch.Tensor.detach", (ref,), {}, result, location_of(frame), called_for(frame))
 
-    def _elements(self, ref: Ref, result: Any, frame: FrameType | None) -> None:
+    def elements(self, ref: Ref, result: Any, frame: FrameType | None) -> None:
         """A node for each tensor of a tuple or list."""
         if isinstance(result, Tensor) or not isinstance(result, tuple | list):
             return
@@ -503,8 +467,8 @@ class Recorder(TorchFunctionMode):
                     continue
                 hint = called_for(frame, index) or self.recording.hints[ref.name]
                 inner = self.call("getitem", (ref, index), {}, element, location_of(frame), hint)
-                self._elements(inner, element, None)
-                self._without_gradient(inner, element, frame)
+                self.elements(inner, element, None)
+                self.without_gradient(inner, element, frame)
 
     # -- writes -----------------------------------------------------------------------------------------------
 
@@ -575,7 +539,7 @@ class Recorder(TorchFunctionMode):
             self.written(tensor, lost, by_user=False)
         if isinstance(result, Tensor):
             self.values.bind(result, ref.name)
-        self._elements(ref, result, frame)
+        self.elements(ref, result, frame)
 
     def replace(self, node: Node) -> None:
         """The node of that name is this one."""
@@ -598,7 +562,7 @@ class Recorder(TorchFunctionMode):
                 self._lent[key] = (_content(tensor), self._lent[key][1])
         root, alias = self.values.root(tensor), self.values.find(tensor)
         if by_user:
-            self._judge_write(tensor if root is None else root.tensor)
+            self._judge.write(tensor if root is None else root.tensor)
         seen = not by_user or torch.is_grad_enabled()  # by autograd
         cut = self._cut_off(alias, root) if by_user and alias is not None else None
         if not seen and cut is None and alias is not None:
@@ -651,174 +615,10 @@ class Recorder(TorchFunctionMode):
         if alias is not None and alias.versions[0][1] in self._lifted_names:
             self._before_write(alias.tensor)
 
-    def _judge_write(self, whole: Tensor) -> None:
-        path, _ = self.paths.of_tensor(whole)
-        if path is not None:
-            self.recording.state_writes.setdefault(path, refusals.state_write(path, location_of(user_frame())))
-
     def _unbound_call(self, target: Formula, args: Arg, like: Tensor) -> str:
         shape, dtype = type_of(like)
         node = Call(name=self.fresh_name(), target=target, args=args, shape=shape, dtype=dtype)
         return self.add(node, target.name).name
-
-    # -- refusals ---------------------------------------------------------------------------------------------
-
-    def _value_read(self, target: str, node_args: Arg) -> None:
-        """A value leaves torch: harmless unless it depends on a random variable, an input or a parameter."""
-        frame, word = user_frame(), target.rpartition(".")[2]
-        if self.in_constructor or is_harmless(calling_frame()) or is_harmless(frame) or in_expand():
-            return
-        if word in (refusals.MEMORY | refusals.GRADIENT) and in_torch_or_pyro(calling_frame()):
-            return  # it asks where a tensor lies, or looks for nan in gradients
-        origin, location = self.origin_of(node_args), location_of(frame)
-        if origin is not None:
-            self.recording.errors.append(refusals.value_read(word, origin, location, use_of(frame)))
-            return
-        if word in refusals.MEMORY:
-            self._lend(node_args, location)
-        by_name = {ref: self.recording.buffers[ref] for ref in refs_in(node_args) if ref in self.recording.buffers}
-        for path in by_name.values():
-            self.recording.warnings.append(refusals.frozen_buffer(path, word, location))
-
-    def _metadata_read(self, word: str, args: tuple[Any, ...], frame: FrameType) -> None:
-        if word in DTYPE_READS and not is_library(frame.f_code.co_filename):
-            self.recording.asks_dtype = True
-        self._size_read(word, args)
-
-    def _size_read(self, word: str, args: tuple[Any, ...]) -> None:
-        """A size is asked for: the value of a random variable, where the tensor is as long as that says."""
-        if not self.recording.shaped or word not in SIZE_READS or self.in_constructor:
-            return
-        for tensor in args[:1]:
-            alias = self.values.find(tensor) if isinstance(tensor, Tensor) else None
-            if alias is None or alias.name not in self.recording.shaped:
-                continue
-            if not is_harmless(user_frame()) and not in_expand():
-                self.recording.errors.append(self.recording.shaped[alias.name])
-
-    def origin_of(self, node_args: Arg) -> str | None:
-        """The random variable or input on which these depend, in words."""
-        return first_origin(self.recording.origin[n] for n in refs_in(node_args) if n in self.recording.origin)
-
-    def _judge(
-        self,
-        ref: Ref,
-        target: str | None,
-        name: str,
-        arguments: tuple[Arg, Arg],
-        before: Before,
-        frame: FrameType | None,
-    ) -> None:
-        """What makes a node unfit to be kept."""
-        location, literals = location_of(frame), leaves(arguments)
-        refused = None
-        drew = before.drew() or any(isinstance(leaf, torch.Generator) for leaf in literals)
-        if drew and short_name(name) in DROPOUTS:
-            self.recording.strays[ref.name] = refusals.stray_random(name, location)
-            self.recording.warnings_if_plain.append(refusals.random_call(name, location))
-        elif drew:
-            refused = refusals.stray_random(name, location)
-        elif name in refusals.GRADIENT:
-            refused = refusals.gradient_call(name, location)
-        elif target is None:
-            refused = refusals.unknown_call(name, location)
-        elif strange := [leaf for leaf in literals if not is_literal(leaf)]:
-            refused = refusals.unknown_literal(name, type(strange[0]).__name__, location)
-        elif in_autocast():
-            refused = refusals.autocast(location)
-        if refused is not None:
-            self.recording.poison[ref.name] = refused
-
-    def _judge_sizes(
-        self,
-        ref: Ref,
-        target: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        arguments: tuple[Arg, Arg],
-        location: Location | None,
-    ) -> None:
-        """Values that decide how many elements there are."""
-        recording, refused = self.recording, None
-        if (origin := self.origin_of(self.arg(slice_bounds(target, args)))) is not None:
-            refused = refusals.value_slice(origin, location)
-        elif (origin := self.origin_of(self.arg(whole_numbers(target, args, kwargs)))) is not None:
-            refused = refusals.value_size(target, origin, location)
-        elif value_shaped(target, args, kwargs) and (origin := self.origin_of(_shaping(target, arguments))) is not None:
-            refused = refusals.value_shape(target, origin, location)
-        if refused is not None:
-            recording.poison.setdefault(ref.name, refused)
-            recording.shaped[ref.name] = refused
-        elif target.rpartition(".")[2] in TAKEN_APART and ref.name in recording.shaped and not in_expand():
-            recording.errors.append(recording.shaped[ref.name])
-
-    # -- submodules -------------------------------------------------------------------------------------------
-
-    def _function_call(self, cls: Any, apply: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> Any:
-        """A custom autograd function: its forward could be recorded, its gradient could not."""
-        if self._paused:
-            return apply(*args, **kwargs)
-        node_args, location = self.arg(args), location_of(user_frame())
-        with self.paused():
-            result = apply(*args, **kwargs)
-        named = tuple(leaf for leaf in leaves(node_args) if isinstance(leaf, Ref))
-        for tensor in leaves(plain(result)):
-            if isinstance(tensor, Tensor):
-                ref = self.call("identity", named, {}, tensor, location)
-                self.recording.poison[ref.name] = refusals.custom_function(cls.__name__, location)
-        return result
-
-    def _module_call(
-        self, original: Callable[..., Any], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        if self._paused or self.paths.is_root(module):
-            return original(module, *args, **kwargs)
-        if type(module).__name__ == "OptimizedModule" or is_hooked(module):
-            return original(module, *args, **kwargs)
-        path = self.paths.of_module(module)
-        frame = user_frame()
-        location = location_of(frame)
-        if isinstance(module, self.open_modules):
-            return original(module, *args, **kwargs)
-        opened = self.open_modules and any(isinstance(inner, self.open_modules) for inner in module.modules())
-        if is_standard(module) and not opened:
-            node_args, node_kwargs = self.arg(args), self.arg(kwargs)
-            with self.paused():
-                before = Before(args, kwargs)
-                result = original(module, *args, **kwargs)
-                if any(result is leaf for leaf in leaves((args, kwargs))) and not before.written():
-                    result = result.view_as(result)  # as dropout in eval mode returns what it is given
-            self.recording.modules[path] = module
-            hint = assigned_name(frame) or module_hint(path)
-            ref = self.call(f"self.{path}", node_args, node_kwargs, plain(result), location, hint)
-            self._elements(ref, plain(result), frame)
-            self.name_variable(self._without_gradient(ref, result, frame))
-            if before.drew():
-                self.recording.warnings.append(refusals.random_module(path, module, location))
-            if in_autocast():
-                self.recording.poison[ref.name] = refusals.autocast(location)
-            return result
-        start, node_args, node_kwargs = len(self.recording.nodes), self.arg(args), self.arg(kwargs)
-        result = original(module, *args, **kwargs)
-        output = self.arg(plain(result))
-        if all(isinstance(leaf, Ref | None) for leaf in leaves(output)) and refs_in(output):
-            hints = tuple(assigned_name(frame, i) for i in range(len(result))) if isinstance(result, tuple) else ()
-            self.recording.spans.append(
-                ModuleSpan(
-                    path,
-                    module,
-                    start,
-                    len(self.recording.nodes),
-                    node_args,
-                    node_kwargs,
-                    output,
-                    location,
-                    (assigned_name(frame), *hints),
-                )
-            )
-            for leaf, value in zip(leaves(output), leaves(plain(result)), strict=True):
-                self._without_gradient(leaf, value, frame)
-        return result
 
 
 _RAISE = ("cpu", "meta")
@@ -855,9 +655,3 @@ def _is_view(ref: Ref, recorder: Recorder) -> bool:
 def _last_target(recorder: Recorder, ref: Ref) -> str:
     node = recorder.recording.nodes[-1]
     return node.target_name.rpartition(".")[2] if isinstance(node, Call) and node.name == ref.name else ""
-
-
-def _shaping(target: str, arguments: tuple[Arg, Arg]) -> Arg:
-    """Arguments on whose values the shape of the result depends."""
-    args, kwargs = arguments
-    return args[1:] if target.endswith("__getitem__") else (args, kwargs)

@@ -20,10 +20,12 @@ from dgmcompile.frontends.draws import DrawRecorder
 from dgmcompile.frontends.libraries import is_library
 from dgmcompile.frontends.lifting import Lifted, lifted
 from dgmcompile.frontends.merge import Difference, Numbers, Run, changes, compared, live, renamed
+from dgmcompile.frontends.module_calls import ModuleCalls
 from dgmcompile.frontends.modules import ModulePaths, as_callable, is_standard, name_of
 from dgmcompile.frontends.naming import named
 from dgmcompile.frontends.outputs import with_drawn_results
 from dgmcompile.frontends.pyro import SiteRecorder, hidden_draws, repeated_sites, with_roles
+from dgmcompile.frontends.random_calls import DROPOUT_MODULES
 from dgmcompile.frontends.record import KeptValues, Recorder
 from dgmcompile.frontends.recording import Recording
 from dgmcompile.frontends.samplers import ending_samplers
@@ -225,15 +227,14 @@ class _Program:
         seed_everything(seed)
         generators = foreign_states()
         try:
-            sites, draws = (
-                SiteRecorder(recorder, calls),
-                DrawRecorder(recorder, calls, self._names, self._share_dropout),
-            )
+            modules = ModuleCalls(recorder, DROPOUT_MODULES if self._share_dropout else ())
+            sites = SiteRecorder(recorder, calls)
+            draws = DrawRecorder(recorder, modules, calls, self._names, self._share_dropout)
             unseen = recorder.unseen_calls() if first else nullcontext()
             drawing = nullcontext() if self._is_pyros else draws.watching()
             pyros = (ending_samplers(), calls.watched(), sites, hidden_draws(sites.hidden))
             with contextlib.ExitStack() as watched:
-                for context in (*pyros, drawing, recorder.recording_modules(), unseen, recorder):
+                for context in (*pyros, drawing, modules.watched(), unseen, recorder):
                     watched.enter_context(context)
                 result = self._model(*args, **kwargs)
                 if not sites.met:
