@@ -1,0 +1,105 @@
+"""Dropout of plain PyTorch: a call that draws by itself, or noise like other noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import dgmcompile as dgm
+from dgmcompile.ir.graph import Noise
+from tests.programs.program import values
+
+
+def test_dropout_is_a_call_that_draws_by_itself():
+    net = nn.Linear(3, 2)
+
+    def model(x: Tensor) -> Tensor:
+        return net(F.dropout(x, 0.5))
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert [warning.code for warning in graph.warnings if warning.code == "random-call"]
+    compiled = dgm.compile(graph)
+    assert not torch.equal(compiled(values(5, 3))["output"], compiled(values(5, 3))["output"])
+
+
+def test_dropout_of_two_programs_is_shared():
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Linear(3, 8), nn.Sequential(nn.ReLU(), nn.Dropout(0.3)), nn.Linear(8, 4))
+    student = nn.Sequential(nn.Linear(3, 8), nn.Sequential(nn.ReLU(), nn.Dropout(0.3)), nn.Linear(8, 4))
+    student.load_state_dict(teacher.state_dict())
+    x = values(5, 3)
+    pair = dgm.pair(teacher, student, model_args=(x,), share_dropout=True)
+    assert "lone-noise" not in [warning.code for warning in pair.warnings]
+    assert dgm.compile(pair)(x).total.item() == 0
+    assert dgm.check(teacher, (x,), share_dropout=True).ok
+
+
+class Dropping(nn.Module):
+    """Every dropout that is taken apart, in its place and as a function."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.below, self.above = nn.Linear(3, 4), nn.Sequential(nn.Linear(4, hidden), nn.Linear(hidden, 2))
+        self.drop, self.alpha, self.channels = nn.Dropout(0.3), nn.AlphaDropout(0.2), nn.Dropout1d(0.4, inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.feature_alpha_dropout(self.drop(self.below(x)), 0.1, training=self.training)
+        h = self.alpha(F.dropout(h, 0.5, training=self.training, inplace=True))
+        h = self.channels(h[..., None].expand(-1, -1, 2).clone()).mean(-1)
+        z = h + torch.randn_like(h)
+        return self.above(z)
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("share_dropout", [True, False], ids=["shared", "apart"])
+def test_dropout_is_replayed(training: bool, share_dropout: bool):
+    report = dgm.check(Dropping(4).train(training), (values(5, 3),), share_dropout=share_dropout)
+    assert report.ok and report.gradients, str(report)
+
+
+def test_dropout_is_shared_where_that_is_asked_for():
+    x = values(5, 3)
+    teacher, student = (dgm.trace(Dropping(hidden), (x,), share_dropout=True) for hidden in (8, 4))
+    assert len([node for node in teacher if isinstance(node, Noise)]) == 5
+    loss = dgm.compile(dgm.pair(teacher, student))
+    noise = loss.sample_noise(x)
+    assert len(noise) == 6
+    assert loss(x, noise=noise).total == loss(x, noise=noise).total != loss(x).total
+    apart = dgm.compile(dgm.pair(*(dgm.trace(Dropping(hidden), (x,)) for hidden in (8, 4))))
+    assert apart.sample_noise(x).keys() == {"z_noise"}
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [
+        lambda x: F.dropout(x, 0.3),
+        lambda x: F.dropout1d(x, 0.3),
+        lambda x: F.dropout2d(x[..., None], 0.3),
+        lambda x: F.dropout3d(x[..., None, None], 0.3),
+        lambda x: F.alpha_dropout(x, 0.3, training=True),
+        lambda x: F.feature_alpha_dropout(x, 0.3, training=True),
+        lambda x: F.dropout(x, 1.0),
+        lambda x: F.alpha_dropout(x, 1.0, training=True),
+    ],
+)
+def test_shared_dropout_makes_of_its_noise_what_dropout_makes(drop: Callable[[Tensor], Tensor]):
+    """The same values, as often, in the same places of each channel."""
+
+    def model(x: Tensor) -> Tensor:
+        return drop(x)
+
+    x = torch.full((2000, 2, 3), 2.0)
+    ours = dgm.compile(dgm.semi_auxiliary(dgm.trace(model, (x,), share_dropout=True)))(x)["output"].flatten(2)
+    theirs = drop(x).flatten(2)
+    for found, wanted in zip(summary(ours), summary(theirs), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=0.05)
+
+
+def summary(dropped: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Which values there are, how often, and how often a whole channel has one."""
+    values, counts = dropped.unique(return_counts=True)
+    return values, counts / dropped.numel(), (dropped == dropped[..., :1]).all(-1).float().mean()

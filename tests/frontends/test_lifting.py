@@ -1,0 +1,315 @@
+"""Noise that a program of plain PyTorch makes into random variables by itself, and noise that stays noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch import distributions as td
+
+import dgmcompile as dgm
+from dgmcompile.ir.graph import Noise
+from tests.frontends.latents import MEAN, PROBS, SCALE, the_latent
+from tests.programs.program import values
+
+FACTOR = torch.tensor([[1.0, 0.0, 0.0], [0.5, 1.0, 0.0], [0.2, -0.3, 2.0]])
+
+
+def normal(shape: Any) -> Tensor:
+    return torch.empty(shape).normal_()
+
+
+def cholesky() -> Tensor:
+    return torch.linalg.cholesky(FACTOR @ FACTOR.T)
+
+
+def gumbel(shape: Any) -> Tensor:
+    return -torch.log(-torch.log(torch.rand(shape)))
+
+
+RECOVERED: dict[str, tuple[Callable[[], Tensor], str]] = {
+    "loc + scale * randn": (lambda: MEAN + SCALE * torch.randn(3), "Normal"),
+    "randn * scale - loc": (lambda: torch.randn(3) * SCALE - MEAN, "Normal"),
+    "2 - 0.5 * randn": (lambda: 2 - 0.5 * torch.randn(3), "Normal"),
+    "randn / 4": (lambda: torch.randn(3) / 4, "Normal"),
+    "addcmul": (lambda: torch.addcmul(MEAN, torch.randn(3), SCALE), "Normal"),
+    "mul, add_": (lambda: SCALE.mul(torch.randn(3)).add_(MEAN), "Normal"),
+    "add(alpha)": (lambda: torch.add(MEAN, torch.randn(3), alpha=3), "Normal"),
+    "normal_": (lambda: MEAN + 2 * normal(3), "Normal"),
+    "randn in double": (lambda: MEAN + SCALE * torch.randn(3, dtype=torch.float64).float(), "Normal"),
+    "randn viewed": (lambda: MEAN + SCALE * torch.randn(3, 1).squeeze(-1).view(3), "Normal"),
+    "scale of any sign": (lambda: MEAN + (SCALE - 1.2) * torch.randn(3), "Normal"),
+    "exp(loc + scale * randn)": (lambda: torch.exp(MEAN + SCALE * torch.randn(3)), "LogNormal"),
+    "abs(scale * randn)": (lambda: (2 * torch.randn(3)).abs(), "HalfNormal"),
+    "rand < p": (lambda: (torch.rand(3) < PROBS).float(), "Bernoulli"),
+    "p > rand": (lambda: (torch.rand(3) < PROBS).float(), "Bernoulli"),
+    "rand >= p": (lambda: (torch.rand(3) >= PROBS).to(torch.float32), "Bernoulli"),
+    "rand < p, as bool": (lambda: torch.rand(3) < PROBS, "Bernoulli"),
+    "where(rand < p, 1, 0)": (lambda: torch.where(torch.rand(3) < PROBS, 1.0, 0.0), "Bernoulli"),
+    "where(rand < p, ones, zeros)": (
+        lambda: torch.where(torch.rand(3) < PROBS, torch.ones_like(PROBS), torch.zeros(3)),
+        "Bernoulli",
+    ),
+    "where(rand < p, 1., 0.)": (
+        lambda: torch.where(torch.rand(3) < PROBS, torch.tensor(1.0), torch.tensor(0.0)),
+        "Bernoulli",
+    ),
+    "logits + logit(rand) > 0": (lambda: (MEAN + torch.logit(torch.rand(3)) > 0).float(), "Bernoulli"),
+    "sigmoid((logits + logit(rand)) / t)": (
+        lambda: torch.sigmoid((MEAN + torch.logit(torch.rand(3))) / 0.5),
+        "RelaxedBernoulli",
+    ),
+    "a + (b - a) * rand": (lambda: -1.0 + 3.0 * torch.rand(3), "Uniform"),
+    "1 - rand": (lambda: 1 - torch.rand(3), "Uniform"),
+    "-log(rand) / rate": (lambda: -torch.log(torch.rand(3)) / torch.exp(MEAN), "Exponential"),
+    "-log1p(-rand)": (lambda: -torch.log1p(-torch.rand(3)), "Exponential"),
+    "exponential_() / rate": (lambda: torch.empty(3).exponential_() / torch.exp(MEAN), "Exponential"),
+    "(-log(rand)) ** (1 / k)": (lambda: 2.0 * (-torch.log(torch.rand(3))) ** 0.7, "Weibull"),
+    "mu - b * log(-log(rand))": (lambda: MEAN - 0.5 * torch.log(-torch.log(torch.rand(3))), "Gumbel"),
+    "logit(rand)": (lambda: MEAN + 0.5 * torch.logit(torch.rand(3)), "Logistic"),
+    "tan(pi * (rand - 0.5))": (lambda: MEAN + torch.tan(math.pi * (torch.rand(3) - 0.5)), "Cauchy"),
+    "argmax(logits + gumbel)": (lambda: torch.argmax(MEAN + gumbel((4, 3)), -1), "Categorical"),
+    "gumbel with epsilons": (
+        lambda: torch.argmax(MEAN - torch.log(-torch.log(torch.rand(4, 3) + 1e-20) + 1e-20), -1),
+        "Categorical",
+    ),
+    "gumbel with an epsilon below": (
+        lambda: torch.argmax(MEAN - torch.log(1e-10 - torch.log(torch.rand(4, 3) + 1e-10)), -1),
+        "Categorical",
+    ),
+    "gumbel of what is clamped": (
+        lambda: torch.argmax(MEAN - (-torch.rand(4, 3).clamp(min=1e-20).log()).clamp_min(1e-20).log(), -1),
+        "Categorical",
+    ),
+    "logit of what is clamped": (
+        lambda: MEAN + torch.logit(torch.rand(3).clamp(1e-7, 1 - 1e-7)),
+        "Logistic",
+    ),
+    "one_hot(argmax(logits + gumbel))": (
+        lambda: F.one_hot((MEAN + gumbel((4, 3))).argmax(dim=-1), 3).float(),
+        "OneHotCategorical",
+    ),
+    "softmax((logits + gumbel) / t)": (
+        lambda: torch.softmax((MEAN + gumbel((4, 3))) / 0.7, -1),
+        "RelaxedOneHotCategorical",
+    ),
+    "mean + L @ randn": (lambda: MEAN + (cholesky() @ torch.randn(4, 3, 1)).squeeze(-1), "MultivariateNormal"),
+    "mean + L.mv(randn)": (lambda: MEAN + torch.mv(cholesky(), torch.randn(3)), "MultivariateNormal"),
+    "mean + randn @ L.T": (lambda: MEAN + torch.randn(4, 3) @ cholesky().T, "MultivariateNormal"),
+    "linear(randn, L)": (lambda: F.linear(torch.randn(4, 3), cholesky(), MEAN), "MultivariateNormal"),
+}
+
+
+@pytest.mark.parametrize("name", RECOVERED)
+def test_a_random_variable_is_recovered_from_noise(name: str):
+    graph = the_latent(*RECOVERED[name])
+    assert not [node for node in graph if isinstance(node, Noise)]
+
+
+KEPT: dict[str, Callable[[], Tensor]] = {
+    "one draw for several elements": lambda: torch.zeros(5, 3) + SCALE * torch.randn(3),
+    "a sine": lambda: torch.sin(2 * torch.rand(3)),
+    "rounded": lambda: (4 * torch.rand(3)).long(),
+    "a matrix that need not be triangular": lambda: MEAN + torch.randn(4, 3) @ FACTOR,
+    "argmax of other noise": lambda: torch.argmax(MEAN + torch.randn(4, 3), -1),
+    "an epsilon that counts": lambda: MEAN - torch.log(-torch.log(torch.rand(3) + 1e-3)),
+    "clamped where it counts": lambda: MEAN + torch.logit(torch.rand(3).clamp(0.01, 0.99)),
+    "argmax over the batch": lambda: torch.argmax(MEAN + gumbel((4, 3)), 0),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_not_known_stays_noise(name: str):
+    def model() -> Tensor:
+        z = KEPT[name]()
+        return torch.cos(z.float())
+
+    graph = dgm.trace(model, ())
+    assert [node for node in graph if isinstance(node, Noise)] or name == "a sine"
+    assert dgm.check(model, ()).ok
+
+
+def test_noise_that_is_read_twice_stays_noise():
+    def model() -> Tensor:
+        noise = torch.randn(3)
+        a = 2 * noise
+        b = MEAN + noise
+        return a * b
+
+    graph = dgm.trace(model, ())
+    assert [node.name for node in graph if isinstance(node, Noise)] == ["noise"]
+    assert not graph.latents and dgm.check(model, ()).ok
+
+
+def test_noise_that_a_network_reads_is_a_latent():
+    net = nn.Linear(3, 2)
+
+    def model(n: int) -> Tensor:
+        z = torch.randn(n, 3)
+        return net(z)
+
+    graph = dgm.trace(model, (4,))
+    assert (graph.latents, graph["z"].family) == (("z",), "Normal")  # type: ignore[attr-defined]
+    assert dgm.check(model, (4,)).ok
+
+
+TAKEN_APART: dict[str, Callable[[Tensor], tuple[Tensor, ...]]] = {
+    "by the step": lambda e: (e[0], e[1]),
+    "by the last dim": lambda e: (e[:, :, 0], e[:, :, 1]),
+    "by slices": lambda e: (e[:1], e[1:]),
+    "unbind": lambda e: e.unbind(0),
+    "chunk": lambda e: e.chunk(2, dim=-1),
+    "split": lambda e: e.split([1, 1], 0),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN_APART)
+def test_noise_that_is_taken_apart_is_so_many_variables(name: str):
+    def model(n: int) -> Tensor:
+        eps = torch.randn(2, n, 2)
+        first, second = TAKEN_APART[name](eps)
+        a = 1.0 + 2.0 * first
+        b = 3.0 + torch.exp(a) * second
+        return torch.sin(b)
+
+    graph = dgm.trace(model, (4,))
+    assert graph.latents == ("a", "b")
+    report = dgm.check(model, (4,))
+    assert report.ok and report.sizes == {"n": 7}, str(report)
+
+
+def test_noise_of_which_a_part_is_read_twice_is_one_variable():
+    def model(n: int) -> Tensor:
+        eps = torch.randn(2, n, 2)
+        a = 1.0 + 2.0 * eps[0]
+        b = 3.0 + torch.exp(a) * eps[:1]
+        return torch.sin(b)
+
+    graph = dgm.trace(model, (4,))
+    assert graph.latents == ("eps",)
+    assert dgm.check(model, (4,)).ok
+
+
+def test_what_is_cut_off_from_its_gradient_stays_so():
+    net = nn.Linear(3, 3)
+
+    def detached(x: Tensor) -> Tensor:
+        z = (net(x) + 0.5 * torch.randn_like(x)).detach()
+        return net(z)
+
+    def under_no_grad(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            z = net(x) + 0.5 * torch.randn_like(x)
+        return net(z)
+
+    def in_part(x: Tensor) -> Tensor:
+        z = (0.5 * torch.randn_like(x) * net(x).exp()).detach() + net(x)
+        return net(z)
+
+    for program, latents in ((detached, ("z",)), (under_no_grad, ("z",)), (in_part, ())):
+        assert dgm.trace(program, (values(5, 3),)).latents == latents
+        assert dgm.check(program, (values(5, 3),)).ok
+
+
+MASK = torch.tensor([1.0, 0.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        lambda mask: mask,
+        lambda _: MASK,
+        lambda mask: F.pad(mask[:, 2:].exp(), (1, 1)),
+        lambda mask: torch.sqrt(F.relu(mask - 1)),
+        lambda mask: torch.cat([mask[:, :2], mask[:, 2:]], 1),
+    ],
+)
+def test_what_is_0_in_places_is_no_scale(scale: Callable[[Tensor], Tensor]):
+    def model(mask: Tensor) -> Tensor:
+        z = 1.0 + scale(mask) * torch.randn_like(mask)
+        return z.sin()
+
+    assert not dgm.trace(model, (MASK.expand(5, 3),)).latents
+
+
+def test_in_place_statements_make_variables():
+    net = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        z = torch.randn_like(x)
+        z.mul_(net(x).exp())
+        z.add_(net(x))
+        w = torch.empty_like(x).normal_()
+        w.mul_(0.5).add_(net(x))
+        return net(z * w)
+
+    assert dgm.trace(model, (values(5, 3),)).latents == ("z", "w")
+    assert dgm.check(model, (values(5, 3),)).ok
+
+
+def test_a_clamped_uniform_of_its_own_name_is_noise_all_the_same():
+    def model() -> Tensor:
+        u = torch.rand(4, 3).clamp(1e-7, 1 - 1e-7)
+        g = -torch.log(-torch.log(u))
+        k = (MEAN + g).argmax(-1)
+        return torch.sin(k.float())
+
+    assert [(n.site.name, n.family) for n in dgm.trace(model, ()).samples if n.site][:1] == [("k", "Categorical")]
+
+
+def test_a_mixture_is_replayed_at_another_size():
+    net = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        y = td.MixtureSameFamily(td.Categorical(logits=net(x)), td.Normal(net(x), 1.0)).sample()
+        return y
+
+    assert dgm.check(model, (values(5, 3),)).ok
+
+
+EXTREME = torch.tensor([-0.5, 0.3, 1.5])
+
+
+BYTES = torch.tensor([0, 5, 250], dtype=torch.uint8)
+
+
+EXACT: dict[str, Callable[[Tensor], Tensor]] = {
+    "thresholds outside of [0, 1]": lambda x: (torch.rand(4, 3) < EXTREME).float(),
+    "a number that is no probability": lambda x: (torch.rand(4, 3) < 1.5).float(),
+    "a threshold of truth values": lambda x: (torch.rand(4, 3) < (EXTREME > 0)).float(),
+    "uniform_(to)": lambda x: torch.empty(4, 3).uniform_(to=5.0),
+    "out of a view": lambda x: torch.randn(4, 3, out=torch.zeros(2, 4, 3)[1]) * 2.0,
+    "complex noise": lambda x: (2 * torch.randn(4, 3, dtype=torch.complex64)).abs(),
+    "bytes": lambda x: torch.randn(4, 3) - BYTES,
+    "a truth value of a label": lambda x: torch.argmax(MEAN + gumbel((4, 3)), -1).bool().float(),
+    "half a number": lambda x: torch.randn(4, 3).bfloat16().float(),
+    "a temperature for each label": lambda x: torch.softmax((MEAN + gumbel((4, 3))) / SCALE, -1),
+    "one logit for all labels": lambda x: torch.argmax(x[:, :1] + gumbel((4, 3)), -1),
+    "a logit with a margin": lambda x: torch.logit(torch.rand(4, 3), eps=0.3),
+    "rows times a batch of factors": lambda x: torch.randn(4, 4, 3) @ cholesky().expand(4, 3, 3).mT,
+    "a cut scale": lambda x: MEAN + F.relu(x) * torch.randn(4, 3),
+    "a masked scale": lambda x: MEAN + (1 - (x > 0).float()) * torch.randn(4, 3),
+    "a scale of 0": lambda x: MEAN + 0.0 * torch.randn(4, 3),
+    "a size as a factor": lambda x: torch.randn(4, 3) / x.shape[0],
+    "a negative column": lambda x: -(cholesky() @ torch.randn(4, 3, 1)),
+    "a mean that is a number": lambda x: 1.5 + (cholesky() @ torch.randn(4, 3, 1)).squeeze(-1),
+    "under no_grad": lambda x: (MEAN + SCALE * torch.randn(4, 3)).detach(),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_values_are_those_of_the_program_and_losses_are_numbers(name: str):
+    def model(x: Tensor) -> Tensor:
+        z = EXACT[name](x)
+        return 0.5 * torch.atleast_2d(z.float())
+
+    x = values(4, 3)
+    report = dgm.check(model, (x,))
+    assert report.ok, str(report)
+    loss: Any = dgm.compile(dgm.pair(model, model, model_args=(x,)))
+    assert bool(loss(x).total.isfinite())

@@ -1,0 +1,290 @@
+"""What the variables and the targets of plain PyTorch are called, and which they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch import distributions as td
+
+import dgmcompile as dgm
+from tests.frontends.latents import MEAN, PROBS, SCALE, families
+from tests.programs.program import values
+
+
+class Layered(nn.Module):
+    """Three layers, each with a draw of its own, made by one method; the last is returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([Layer(), Layer(), Layer()])
+        self.out = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        for layer in self.layers:
+            x = layer(x)
+        y = torch.bernoulli(torch.sigmoid(self.out(x)))
+        return {"image": y, "top": x}
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loc, self.scale = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reparameterised(self.loc(x), self.scale(x))
+
+    def reparameterised(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        std = torch.exp(0.5 * log_variance)
+        eps = torch.randn_like(std)
+        z = mean + eps * std
+        return z
+
+
+def test_sites_are_called_as_the_program_calls_them():
+    model = Layered()
+    graph = dgm.trace(model, (values(4, 3),))
+    assert graph.latents == ("layers.0.z", "layers.1.z")
+    assert set(graph.targets) == {"image", "top"}
+    assert (graph["image"].family, graph["top"].family) == ("Bernoulli", "Normal")  # type: ignore[attr-defined]
+    report = dgm.check(model, (values(4, 3),))
+    assert report.ok, str(report)
+    assert report.sizes == {"x.shape[0]": 7}
+
+
+def test_draws_of_one_variable_are_numbered():
+    def model(x: Tensor) -> Tensor:
+        for _ in range(3):
+            x = x + torch.exp(x) * torch.randn_like(x)
+        return torch.sin(x)
+
+    assert dgm.trace(model, (values(4, 3),)).latents == ("x_0", "x_1", "x_2")
+
+
+def test_marks_say_what_a_variable_is_called_and_which_law_a_target_has():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+    head = nn.Linear(4, 2)
+
+    def model(x: Tensor) -> Tensor:
+        h = dgm.site("features", net(x))
+        eps = torch.randn(len(x), 4)
+        noisy = dgm.site("noisy", h + 0.1 * eps)
+        logits = head(noisy)
+        dgm.target("label", td.Categorical(logits=logits))
+        return logits
+
+    x = values(5, 3)
+    assert model(x).shape == (5, 2)
+    graph = dgm.trace(model, (x,))
+    assert (set(graph.latents), graph.targets) == ({"features", "noisy"}, ("label",))
+    assert families(graph) == [("Delta", "latent"), ("Normal", "latent"), ("Categorical", "target")]
+    report = dgm.check(model, (x,))
+    assert report.ok, str(report)
+
+
+@dataclass
+class Results:
+    mean: Tensor
+    law: td.Distribution
+    note: str = "neither a tensor nor a law"
+
+
+RESULTS: dict[str, tuple[Callable[[Tensor], Any], dict[str, str]]] = {
+    "a law": (lambda z: td.Normal(z, SCALE), {"output": "Normal"}),
+    "laws and values": (
+        lambda z: (td.Independent(td.Normal(z, 1.0), 1), z.exp(), td.Bernoulli(logits=z)),
+        {"output": "Normal", "output_1": "Delta", "output_2": "Bernoulli"},
+    ),
+    "a dataclass": (lambda z: Results(z.exp(), td.Categorical(logits=z)), {"mean": "Delta", "law": "Categorical"}),
+    "a dict": (
+        lambda z: {
+            "mixed": td.MixtureSameFamily(td.Categorical(PROBS), td.Normal(z, 1.0)),
+            "positive": td.TransformedDistribution(td.Normal(z, 1.0), [td.ExpTransform()]),
+        },
+        {"mixed": "MixtureSameFamily", "positive": "Normal"},
+    ),
+    "a marked value": (lambda z: dgm.site("w", z.exp()), {"w": "Delta"}),
+    "marked twice": (lambda z: (dgm.site("w", z.exp()),) * 2, {"w": "Delta", "output": "Delta"}),
+}
+
+
+@pytest.mark.parametrize(("results", "targets"), RESULTS.values(), ids=RESULTS)
+def test_what_is_returned_is_a_target(results: Callable[[Tensor], Any], targets: dict[str, str]):
+    def model() -> Any:
+        z = MEAN + SCALE * torch.randn(3)
+        return results(z)
+
+    graph = dgm.trace(model, ())
+    assert {n.site.name: n.family for n in graph.samples if n.site and n.site.role == "target"} == targets
+    report = dgm.check(model, ())
+    assert report.ok and {site.name for site in report.sites} == {*targets, "z"}, str(report)
+    loss = dgm.compile(dgm.pair(model, model))
+    assert loss().total.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_draw_that_is_marked_and_returned_is_a_target_of_that_name():
+    def model() -> Tensor:
+        return dgm.site("w", MEAN + SCALE * torch.randn(3))
+
+    graph = dgm.trace(model, ())
+    assert [(n.site.role, n.site.name, n.family) for n in graph.samples if n.site] == [("target", "w", "Normal")]
+    assert dgm.check(model, ()).ok
+
+
+def in_pairs() -> Tensor:
+    a, (b, c) = torch.bernoulli(PROBS), (torch.bernoulli(PROBS), td.Poisson(SCALE).sample())
+    return a + b + c
+
+
+def in_a_list() -> Tensor:
+    flips = [torch.bernoulli(PROBS) for _ in range(2)]
+    return flips[0] + flips[1]
+
+
+def stacked() -> Tensor:
+    def flip() -> Tensor:
+        return torch.bernoulli(PROBS)
+
+    flips = torch.stack(tuple(flip() for _ in range(2)))
+    return flips.sum(0)
+
+
+def appended() -> Tensor:
+    flips: list[Tensor] = []
+    for _ in range(2):
+        flips.append(torch.bernoulli(PROBS))
+    return torch.stack(flips).sum(0)
+
+
+def by_key() -> Tensor:
+    state: dict[str, Tensor] = {}
+    state["code"] = torch.bernoulli(PROBS)
+    return state["code"]
+
+
+def within() -> Tensor:
+    return torch.zeros(3) if (flip := torch.bernoulli(PROBS)) is None else flip
+
+
+def chosen() -> Tensor:
+    def flip(once: bool) -> Tensor:
+        return torch.bernoulli(PROBS) if once else PROBS
+
+    a = flip(True)
+    b = torch.bernoulli(PROBS) if len(PROBS) else PROBS
+    return a + b
+
+
+def one_of_several() -> Tensor:
+    def encoded() -> tuple[Tensor, Tensor, Tensor]:
+        return MEAN + SCALE * torch.randn(3), MEAN, SCALE
+
+    z, mean, _ = encoded()
+    return torch.sin(z) * mean
+
+
+def keyed() -> Tensor:
+    flips = {"a": torch.bernoulli(PROBS), "b": torch.bernoulli(PROBS)}
+    more = [flips["a"]]
+    more += [torch.bernoulli(PROBS)]
+    more.extend([torch.bernoulli(PROBS)])
+    return sum(more) + flips["b"]
+
+
+def taken_apart() -> Tensor:
+    a, b = torch.bernoulli(PROBS.expand(2, 3))
+    return a + b
+
+
+@pytest.mark.parametrize(
+    ("draw", "names"),
+    [
+        (in_pairs, "a b c"),
+        (in_a_list, "flips_0 flips_1"),
+        (stacked, "flips_0 flips_1"),
+        (appended, "flips_0 flips_1"),
+        (by_key, "code"),
+        (within, "flip"),
+        (taken_apart, "a_b"),
+        (chosen, "a b"),
+        (one_of_several, "z"),
+        (keyed, "a b more_0 more_1"),
+    ],
+)
+def test_a_variable_is_called_as_what_receives_it(draw: Callable[[], Tensor], names: str):
+    def model() -> Tensor:
+        return torch.exp(draw())
+
+    assert dgm.trace(model, ()).latents == tuple(names.split())
+    assert dgm.check(model, ()).ok
+
+
+def test_names_may_be_given_to_variables_and_to_submodules():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    graph = dgm.trace(model, (values(5, 3),), names={"1": "features", "output": "score"})
+    assert (graph.latents, graph.targets) == (("features",), ("score",))
+    assert dgm.check(model, (values(5, 3),)).ok
+    with pytest.raises(dgm.CompileError, match=r"unknown-site.*'tanh'"):
+        dgm.trace(model, (values(5, 3),), names={"tanh": "features"})
+
+
+def test_a_result_that_gathers_draws_makes_them_the_targets():
+    net = nn.GRUCell(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        steps, h = list[Tensor](), x
+        for _ in range(3):
+            h = net(h)
+            step = torch.normal(h, 1.0)
+            steps.append(step)
+        return torch.stack(steps, 1)
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert graph.targets == ("step_0", "step_1", "step_2") and not graph.latents
+    report = dgm.check(model, (values(5, 3),))
+    assert report.ok and "output" in {site.name for site in report.sites}
+
+
+def test_a_draw_that_is_returned_in_another_shape_keeps_its_name():
+    def model() -> Tensor:
+        k = torch.multinomial(PROBS.expand(4, 3), 1).squeeze(-1)
+        return k
+
+    sites = [(n.site.role, n.site.name) for n in dgm.trace(model, ()) if n.site]
+    assert sites == [("target", "k"), ("deterministic", "k_value")]
+    assert dgm.check(model, ()).ok
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: torch.bernoulli(PROBS).float(),
+        lambda: torch.multinomial(PROBS.expand(4, 3), 1).squeeze(-1),
+        lambda: td.Normal(MEAN, SCALE).rsample().to(torch.float64).view(3, 1),
+    ],
+)
+def test_a_draw_is_called_as_what_it_becomes_by_a_cast_or_a_view(draw: Callable[[], Tensor]):
+    def model() -> Tensor:
+        z = draw()
+        return torch.sin(z.float())
+
+    assert dgm.trace(model, ()).latents == ("z",)
+    assert dgm.check(model, ()).ok
+
+
+def test_names_do_not_collide():
+    def model(x: Tensor) -> Tensor:
+        z_0 = x + torch.randn_like(x)
+        z = z_0.exp() + torch.randn_like(x)
+        z = z.exp() + torch.randn_like(x)
+        return torch.sin(z)
+
+    graph = dgm.trace(model, (values(4, 3),))
+    assert len(set(graph.latents)) == 3 and dgm.check(model, (values(4, 3),)).ok
+    with pytest.raises(dgm.CompileError, match="repeated-site"):
+        dgm.trace(model, (values(4, 3),), names={"z_0": "output"})
