@@ -73,12 +73,17 @@ def location_of(frame: FrameType | None) -> Location | None:
     """The same as a `Location`, whose columns count characters from 1."""
     if frame is None:
         return None
-    if stack := stack_of(frame, _assigned(frame)):
+    if is_graph(frame) and (stack := stack_of(frame, _assigned(frame))):
         text = linecache.getline(*stack[-1])
         return Location(*stack[-1], len(text) - len(text.lstrip()) + 1, len(text.rstrip()) + 1)
     file = frame.f_code.co_filename
-    if (span := span_of(frame)) is None:
-        return Location(file, frame.f_lineno)
+    return (
+        Location(file, frame.f_lineno) if (span := span_of(frame)) is None else _location(file, version_of(file), span)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _location(file: str, version: tuple[object, ...], span: Span) -> Location:
     line, column, end_line, end_column = span
     text = linecache.getline(file, line).encode()
     start = len(text[:column].decode(errors="replace")) + 1

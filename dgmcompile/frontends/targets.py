@@ -274,14 +274,15 @@ def whole_numbers(target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     last = target.rpartition(".")[2]
     if last in _RANGES:
         return _tensors((args, dict(kwargs)))
-    kinds = _kinds(last.strip("_"))
-    found = [t for i, arg in enumerate(args) if _is_whole(kinds, i) for t in _tensors(arg)]
-    return found + [t for name, arg in kwargs.items() if _is_whole(kinds, name) for t in _tensors(arg)]
+    word = last.strip("_")
+    found = [t for i, arg in enumerate(args) if _is_whole(word, i) for t in _tensors(arg)]
+    return found + [t for name, arg in kwargs.items() if _is_whole(word, name) for t in _tensors(arg)]
 
 
-def _is_whole(kinds: tuple[dict[int | str, str], ...], place: int | str) -> bool:
+@cache
+def _is_whole(word: str, place: int | str) -> bool:
     """In every overload that has the place; ``x.view(2, k)`` has more places than its schema."""
-    found = [kind.get(place, kind[-1] if isinstance(place, int) else "") for kind in kinds]
+    found = [kind.get(place, kind[-1] if isinstance(place, int) else "") for kind in _kinds(word)]
     return bool(found) and all(kind in ("int", "int?", "int[]", "int[]?") for kind in found if kind) and any(found)
 
 
