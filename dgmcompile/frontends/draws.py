@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dgmcompile.diagnostics import Location
 from dgmcompile.frontends import refusals
 from dgmcompile.frontends.distributions import ConstructorCalls, event_dim_of, methods_of_distributions
 from dgmcompile.frontends.libraries import in_torch_or_pyro, is_library
@@ -57,6 +58,7 @@ class DrawRecorder:
         self._names = names
         self.named: set[str] = set()
         """The submodules among ``names`` that were called."""
+        self._places: dict[int, Location | None] = {}
         self._drawing = False
         self.marks_targets = False
         """Does the program say which its targets are?"""
@@ -66,9 +68,15 @@ class DrawRecorder:
         """Random functions, ``sample`` and ``rsample`` of distributions, and marks are seen while inside."""
         self._recorder.on_random = self._random_call
         self._modules.on_result = self._module_called if self._names else None
-        methods = {"__init__": self._calls.initialise, "sample": self._sample, "rsample": self._sample}
+        methods = {"__init__": self._initialise, "sample": self._sample, "rsample": self._sample}
         with methods_of_distributions(methods), marked_by(self._mark_site, self._mark_target):
             yield
+
+    def _initialise(
+        self, original: Callable[..., None], distribution: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self._calls.initialise(original, distribution, args, kwargs)
+        self._places[id(distribution)] = location_of(user_frame())
 
     def _random_call(self, func: Callable[..., Any], target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if (composed := self._composed.get(target)) is not None:
@@ -122,7 +130,9 @@ class DrawRecorder:
         return self._drawn(distribution, lambda: original(distribution, *args, **kwargs))[0]
 
     def _drawn(self, distribution: Any, draw: Callable[[], Tensor]) -> tuple[Tensor, Node]:
-        family, location = type(distribution).__name__, location_of(user_frame())
+        family = type(distribution).__name__
+        made = self._places.get(id(self._calls.original(distribution)))
+        location = location_of(user_frame()) or made  # a law that is returned is drawn outside of the program
         with self._judged(f"{family}.sample"):
             self._drawing = True
             try:
@@ -132,19 +142,21 @@ class DrawRecorder:
             finally:
                 self._drawing = False
             law = replace(found.law, event_dim=event_dim_of(distribution), shape=tuple(value.shape))
-            return value, self._add(law, value, f"{family}.sample")
+            return value, self._add(law, value, f"{family}.sample", location=location)
 
-    def _add(self, law: Law, value: Tensor, drawn_by: str, in_place: bool = False) -> Node:
+    def _add(
+        self, law: Law, value: Tensor, drawn_by: str, in_place: bool = False, location: Location | None = None
+    ) -> Node:
         recorder, frame = self._recorder, user_frame()
-        variable = variable_of(frame)
-        node = _node(law, value, recorder.fresh_name())
+        variable, location = variable_of(frame), location or location_of(frame)
+        node = _node(law, value, recorder.fresh_name(), location)
         ref = recorder.add(node, variable, None if in_place else value)
         recorder.call_as(node.name, variable, frame)
         if in_place:
             recorder.written(value, ref)
         recorder.recording.draws.append(node.name)
         recorder.recording.origin[node.name] = f"site {variable or drawn_by!r}"
-        recorder.recording.strays[node.name] = refusals.stray_random(drawn_by, location_of(frame))
+        recorder.recording.strays[node.name] = refusals.stray_random(drawn_by, location)
         return node
 
     def _module_called(self, path: str, result: Any) -> Any:
@@ -189,12 +201,12 @@ def _is_by_program(frame: FrameType | None) -> bool:
     return frame is not None and not is_library(frame.f_code.co_filename)
 
 
-def _node(law: Law, value: Tensor, name: str) -> Node:
+def _node(law: Law, value: Tensor, name: str, location: Location | None) -> Node:
     made: dict[str, Any] = {
         "name": name,
         "shape": law.shape,
         "dtype": value.dtype,
-        "location": location_of(user_frame()),
+        "location": location,
     }
     if law.family in NOISE:
         return Noise(law=law.family, **made)

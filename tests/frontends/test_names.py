@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor, nn
@@ -275,6 +276,19 @@ def test_a_draw_is_called_as_what_it_becomes_by_a_cast_or_a_view(draw: Callable[
 
     assert dgm.trace(model, ()).latents == ("z",)
     assert dgm.check(model, ()).ok
+
+
+def test_laws_that_are_returned_stand_where_they_were_made():
+    def model(x: Tensor) -> Any:
+        return [
+            td.Normal(x, 1.0),
+            td.Independent(td.Bernoulli(probs=PROBS).expand(x.shape), 1),
+            dist.Categorical(logits=x).expand([2, 5]),
+        ]
+
+    graph = dgm.trace(model, (values(5, 3),))
+    first = model.__code__.co_firstlineno
+    assert [node.location.line - first for node in graph.samples if node.location] == [2, 3, 4]
 
 
 def test_names_do_not_collide():
