@@ -235,4 +235,5 @@ def _binding(teacher: Binding, student: Binding) -> Binding:
     return Binding(
         {prefix + path: tensor for prefix, side in sides for path, tensor in side.tensors.items()},
         {prefix + path: module for prefix, side in sides for path, module in side.modules.items()},
+        draws=None if teacher.draws is None or student.draws is None else (),
     )

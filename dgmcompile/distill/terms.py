@@ -220,12 +220,16 @@ class Batch:
     def of(cls, pair: Pair) -> Batch:
         """The outermost vectorised plate of the first target that has one, or else of the first latent.
 
-        Without plates the size of the first tensor's leading dim, or the first whole number, among the arguments.
+        Without plates, of plain PyTorch the leading dim of the first target that has one; else that of the first
+        tensor, or the first whole number, among the arguments.
         """
         for role in ("target", "latent"):
             for site in pair.compared:
                 if site.role == role and site.teacher.site and site.teacher.site.plates:
                     return cls(site.teacher.site.plates[0].name, None)
+        targets = [site.teacher.batch_shape for site in pair.compared if site.role == "target"]
+        if pair.binding.draws is not None and (leading := [shape[0] for shape in targets if shape]):
+            return cls(None, leading[0])
         inputs = [node for node in pair if isinstance(node, Input)]
         leading = [node.shape[0] for node in inputs if node.shape]
         numbers = [Size.symbol(node.name) for node in inputs if is_size(node)]

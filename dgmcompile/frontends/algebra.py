@@ -8,7 +8,7 @@ from functools import reduce
 import torch
 
 from dgmcompile.frontends.targets import short_name
-from dgmcompile.ir.graph import Arg, Call, Constant, Dim, Node, Ref, Sample, Shape, leaves, refs_in
+from dgmcompile.ir.graph import Arg, Call, Constant, Dim, Node, Ref, Sample, Shape, leaves
 from dgmcompile.ir.size import broadcast_shapes
 
 DISCRETE = frozenset({"Bernoulli", "Categorical", "OneHotCategorical"})
@@ -19,6 +19,7 @@ _POSITIVE = frozenset(["exp", "exp2", "softplus", "rsqrt", "sigmoid", "expit", "
 _ROUNDED = ["sign", "round", "floor", "ceil", "trunc", "heaviside", "one_hot", "zeros", "zeros_like"]
 _CUT = ["relu", "relu6", "threshold", "hardtanh", "hardsigmoid", "clamp", "clip", "clamp_min"]
 _CHOSEN = ["where", "dropout", "tril", "triu", "masked_fill", "pad"]
+_NEVER_NEGATIVE = frozenset(["relu", "relu6", "hardsigmoid", "abs", "absolute", "square", "sqrt", "norm", "std", "var"])
 _OFTEN_ZERO = frozenset([*_ROUNDED, *_CUT, *_CHOSEN])
 """What they return may be exactly 0, and is no scale."""
 
@@ -30,6 +31,9 @@ _VIEWS = ["view", "reshape", "flatten", "unsqueeze", "squeeze", "expand", "expan
 _PARTS = ["getitem", "chunk", "unbind", "split", "select", "narrow"]
 _COPIES = ["contiguous", "clone", "float", "double", "half", "bfloat16", "to", "type", "type_as", "identity", "detach"]
 _KEEP_SIGN = frozenset(["T", "mT", *_VIEWS, *_PARTS, *_COPIES])
+_OF_FIRST = _KEEP_SIGN | {"sqrt", "pow"}
+_OF_ALL = frozenset(["cat", "stack", "concat", "maximum", "minimum", *_ARITHMETIC])
+"""What they return is 0 where their first argument is, and where one of them is."""
 
 
 class Algebra:
@@ -156,18 +160,17 @@ class Algebra:
         if not isinstance(a, Ref):
             return not _is_number(a, 0)
         node = self._node(a.name)
+        word, args = (short_name(node.target_name), node.args) if isinstance(node, Call) else ("", ())
+        if word in _OF_FIRST and args:
+            return self.is_scale(args[0])
         if not self._is_real(a) or (isinstance(node, Sample) and node.family in _MASKS):
             return False
         if not isinstance(node, Call):
             return not self._has_zeros(node)
-        word, args = short_name(node.target_name), node.args
-        if word in ("sqrt", "pow", "cat", "stack", "concat", "maximum", "minimum"):
-            read = args[:1] if word in ("sqrt", "pow") else args
-            return all(map(self.is_scale, map(Ref, refs_in(read))))
         if word in _OFTEN_ZERO:
             return self._is_positive(a.name)
-        if word in _KEEP_SIGN or word in _ARITHMETIC:
-            made_of = [arg for arg in args if isinstance(arg, Ref | int | float)]
+        if word in _OF_ALL:
+            made_of = [arg for arg in leaves(args) if isinstance(arg, Ref | int | float)]
             return all(map(self.is_scale, made_of)) or self._is_positive(a.name)
         return True
 
@@ -183,16 +186,29 @@ class Algebra:
             return True
         if word in _KEEP_SIGN and args:
             return self.sign(args[0]) == 1
-        if word in ("mul", "multiply", "div", "divide", "add", "rtruediv"):
+        if word in ("mul", "multiply", "div", "divide", "rtruediv"):
             return bool(args) and not node.kwargs and all(self.sign(arg) == 1 for arg in args)
-        if word in ("clamp", "clamp_min", "clip"):
-            low = args[1] if len(args) > 1 else node.kwargs.get("min")
-            return self.sign(low) == 1 if low is not None else False
+        if word == "add":
+            made_of = [self.sign(arg) == 1 for arg in args]
+            return not node.kwargs and any(made_of) and all(map(self._is_at_least_0, args))
+        if word in ("clamp", "clamp_min", "clamp_max", "clip"):
+            return self._is_clamped_above_0(word, args, node.kwargs)
         if word == "pow":
             return self.sign(args[0]) == 1
         if word == "sqrt":
             return self.is_scale(args[0])
         return False
+
+    def _is_clamped_above_0(self, word: str, args: tuple[Arg, ...], kwargs: Mapping[str, Arg]) -> bool:
+        places = ("max",) if word == "clamp_max" else ("min", "max")
+        bounds = {**dict(zip(places, args[1:], strict=False)), **kwargs}
+        low, high = bounds.get("min"), bounds.get("max")
+        return self.sign(args[0] if low is None else low) == 1 and (high is None or self.sign(high) == 1)
+
+    def _is_at_least_0(self, a: Arg) -> bool:
+        node = self._node(a.name) if isinstance(a, Ref) else None
+        never_less = isinstance(node, Call) and short_name(node.target_name) in _NEVER_NEGATIVE
+        return never_less or self.sign(a) == 1 or _is_number(a, 0)
 
     def lower_triangular(self, a: Arg) -> bool:
         node = self._node(a.name) if isinstance(a, Ref) else None

@@ -44,6 +44,13 @@ START: Mapping[str, Form] = {
 }
 
 
+def drawn(family: str, params: Mapping[str, Arg]) -> Form | None:
+    """That of a draw from a law of fixed numbers, which is noise to be made something of; None of other laws."""
+    if family not in _VALUES or not all(isinstance(value, int | float) for value in params.values()):
+        return None
+    return Form(family, params, undo=((_VALUES[family], tuple(params[name] for name in _PLACES[family])),))
+
+
 # from the family's noise to the program's
 
 
@@ -68,7 +75,36 @@ def flipped_where_negative(noise: Tensor, factor: Tensor) -> Tensor:
     return torch.where(factor < 0, 1 - noise, noise)
 
 
-FLIPPED, NEGATED, EXP_MINUS = ((step, ()) for step in (flipped, negated, exp_minus))
+def moved(noise: Tensor, loc: float, scale: float) -> Tensor:
+    return loc + scale * noise
+
+
+def between(noise: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * noise
+
+
+def at_rate(noise: Tensor, rate: float) -> Tensor:
+    return noise / rate
+
+
+def gumbel(noise: Tensor, loc: float, scale: float) -> Tensor:
+    return loc - scale * torch.log(noise)
+
+
+_VALUES = {"Normal": moved, "Uniform": between, "Exponential": at_rate, "Gumbel": gumbel}
+_PLACES = {"Normal": ("loc", "scale"), "Uniform": ("low", "high"), "Exponential": ("rate",), "Gumbel": ("loc", "scale")}
+"""Of the families of which programs make others: the value of their noise, and the parameters that it takes."""
+
+
+def by_rank(noise: Tensor) -> Tensor:
+    """The uniform whose normal quantile is the noise."""
+    return torch.special.ndtr(noise)
+
+
+FLIPPED, NEGATED, EXP_MINUS, BY_RANK = ((step, ()) for step in (flipped, negated, exp_minus, by_rank))
+
+NOISES = frozenset(["Normal", "Exponential", "Gumbel", "Cauchy", "Logistic", "Laplace"])
+"""Families of noise, where they are around 0."""
 
 _BY_SCALE = ("HalfNormal", "Weibull", "Pareto")
 _SYMMETRIC = ("Normal", "Cauchy", "Logistic", "Laplace")
@@ -297,6 +333,16 @@ def _clamp(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     return form if form.family == "Exponential" and (low or 0) <= NOTHING and high is None else None
 
 
+def _erfinv(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    if _is(form, "Uniform", low=-1, high=1):
+        return form.becomes("Normal", BY_RANK, loc=0.0, scale=math.sqrt(0.5))
+    return None
+
+
+def _ndtri(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    return form.becomes("Normal", BY_RANK, loc=0.0, scale=1.0) if _is(form, "Uniform", low=0, high=1) else None
+
+
 # thresholds
 
 
@@ -332,12 +378,19 @@ def _where(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 def _argmax(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     dim, keepdim = call.given(1, "dim"), call.given(2, "keepdim", False)
-    logits = form.params.get("loc")
-    if dim not in (-1, call.rank - 1) or keepdim or not _is(form, "Gumbel", scale=1) or not isinstance(logits, Ref):
-        return None
-    if algebra.size(logits, -1) != call.last:
+    if dim not in (-1, call.rank - 1) or keepdim or (logits := _logits(form, call, algebra)) is None:
         return None
     return form.becomes("Categorical", logits=logits)
+
+
+def _logits(form: Form, call: Operation, algebra: Algebra) -> Arg:
+    """Of the label whose Gumbel value is the largest, over the last dim; None where that is no such label."""
+    loc, scale = form.params.get("loc"), form.params.get("scale")
+    if form.family != "Gumbel" or not isinstance(loc, Ref) or algebra.size(loc, -1) != call.last:
+        return None
+    if isinstance(scale, Ref) and algebra.size(scale, -1) not in (None, 1):
+        return None  # a label's own scale makes another law
+    return algebra.div(loc, scale)
 
 
 def _one_hot(form: Form, call: Operation, algebra: Algebra) -> Form | None:
@@ -348,17 +401,10 @@ def _one_hot(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 
 def _softmax(form: Form, call: Operation, algebra: Algebra) -> Form | None:
-    loc, scale = form.params.get("loc"), form.params.get("scale")
-    if form.family != "Gumbel" or call.given(1, "dim") not in (-1, call.rank - 1) or not isinstance(loc, Ref):
+    if call.given(1, "dim") not in (-1, call.rank - 1) or (logits := _logits(form, call, algebra)) is None:
         return None
-    if algebra.size(loc, -1) != call.last or (isinstance(scale, Ref) and algebra.size(scale, -1) not in (None, 1)):
-        return None  # a label's own temperature makes another law
-    return form.becomes(
-        "RelaxedOneHotCategorical",
-        event_dim=1,
-        temperature=algebra.div(1.0, scale),
-        logits=algebra.div(loc, scale),
-    )
+    temperature = algebra.div(1.0, form.params["scale"])
+    return form.becomes("RelaxedOneHotCategorical", event_dim=1, temperature=temperature, logits=logits)
 
 
 # vectors
@@ -441,6 +487,8 @@ RULES: Mapping[str, Rule] = {
     **_rules("logit", _logit),
     **_rules("sigmoid expit", _sigmoid),
     **_rules("tan", _tan),
+    **_rules("erfinv", _erfinv),
+    **_rules("ndtri", _ndtri),
     **_rules("abs absolute", _abs),
     **_rules("pow", _pow),
     **_rules("sqrt", _sqrt),

@@ -14,8 +14,8 @@ from typing import TypeGuard
 import torch
 
 from dgmcompile.frontends.algebra import Algebra
-from dgmcompile.frontends.forms import ARITHMETIC, RESHAPING, RULES, START, Form, Operation
-from dgmcompile.frontends.noise_parts import View, parted
+from dgmcompile.frontends.forms import ARITHMETIC, NOISES, RESHAPING, RULES, START, Form, Operation, drawn, reads_same
+from dgmcompile.frontends.noise_parts import TAKING_APART, View, parted
 from dgmcompile.frontends.targets import short_name
 from dgmcompile.ir.binding import Drawn
 from dgmcompile.ir.graph import (
@@ -72,8 +72,11 @@ def lifted(
     apart = parted(nodes)
     found = _Forms(apart.nodes, weak, has_zeros)
     new, dropped, recovered, reasons = dict[str, list[Node]](), set[str](), dict[str, Drawn](), dict[str, str]()
-    for noise in (node for node in apart.nodes if isinstance(node, Noise)):
-        if (chain := found.chain(noise.name, variables)) is None:
+    for noise in (node for node in apart.nodes if found.is_noise(node)):
+        chain = found.chain(noise.name, variables)
+        if isinstance(noise, Sample) and (chain == [noise.name] or found.is_variable_by_itself(noise.name)):
+            continue  # which it is already
+        if chain is None:
             reasons[noise.name] = found.reason(noise.name)
             continue
         *between, last = chain
@@ -143,7 +146,12 @@ class _Forms:
         for name in reads:
             self._readers.setdefault(name, []).append(node.name)
         self._noises[node.name] = frozenset().union(*(self._noises[name] for name in reads))
-        if isinstance(node, Noise):
+        if isinstance(node, Sample) and node.site is None and not node.transforms and not node.event_dim:
+            params = {key: self.algebra.number(value) for key, value in node.params.items()}
+            if (form := drawn(node.family, params)) is not None:
+                self.forms[node.name], self._own[node.name] = form, node.name
+                self._noises[node.name] = frozenset([node.name])
+        elif isinstance(node, Noise):
             self._noises[node.name] = frozenset([node.name])
             if node.dtype is None or not node.dtype.is_floating_point:
                 return
@@ -187,24 +195,57 @@ class _Forms:
         except (TypeError, ValueError):  # arguments of another kind than the rule knows
             return None
 
+    def is_noise(self, node: Node) -> bool:
+        """Is it drawn from a fixed law?"""
+        return isinstance(node, Noise) or (isinstance(node, Sample) and node.name in self.forms)
+
     def chain(self, noise: str, variables: Mapping[str, str]) -> list[str] | None:
         """From the noise to the value that is the variable; None where there is none.
 
-        It is the last that the program has a name for; what is no multiple of a value that has a name is another
-        variable.
+        It is the first that the program has a name for and that has a law of its own, with a mean or a threshold; else
+        the last that has a name.
         """
         names = [noise]
-        while (reader := self._only_reader(names[-1])) is not None:
-            is_other = self.forms[names[-1]] != self.forms[noise]
-            if is_other and names[-1] in variables and not self._is_sum(reader):
-                break
+        while (reader := self._only_reader(names[-1])) is not None and not self._ends(names[-1], reader, variables):
             names.append(reader)
         laws = [name for name in names[1:] if not self.forms[name].family.startswith("-")]
         named = [name for name in laws if self._has_name(name, variables)]
-        if named := named or [name for name in laws if name in self._weak]:
-            return names[: names.index(named[-1]) + 1]
-        is_named = noise in variables or noise in self._sites or noise in self._weak
-        return [noise] if is_named and self._is_variable_by_itself(noise) else None
+        named = named or [name for name in laws if name in self._weak]
+        if not named:
+            is_named = noise in variables or noise in self._sites or noise in self._weak
+            return [noise] if is_named and noise in self._readers and self.is_variable_by_itself(noise) else None
+        if self._is_like_noise(named[-1]) and not self.is_variable_by_itself(named[-1]):
+            return None
+        return names[: names.index(named[-1]) + 1]
+
+    def _ends(self, name: str, reader: str, variables: Mapping[str, str]) -> bool:
+        """Is this the variable, of which its reader makes another value?"""
+        called = variables if name in variables else self._weak
+        if name not in called or self.forms[name].family.startswith("-") or self._is_fixed(name):
+            return False
+        is_sum = self.forms[reader].family == self.forms[name].family
+        return not is_sum or (self._has_place(name) and self._next_name(reader, called) != called[name])
+
+    def _is_fixed(self, name: str) -> bool:
+        """Has it a law of numbers, as noise has?"""
+        return not any(isinstance(value, Ref) for value in self.forms[name].params.values())
+
+    def _is_like_noise(self, name: str) -> bool:
+        """Is it of a fixed law of which programs make others?"""
+        family = self.forms[name].family
+        return self._is_fixed(name) and (family == "Uniform" or (family in NOISES and not self._has_place(name)))
+
+    def _has_place(self, name: str) -> bool:
+        """Is it around a mean, or from a bound on, that the program computes?"""
+        params = self.forms[name].params
+        place = params.get("loc", params.get("low", 0 if "rate" in params else True))
+        return place is not None and not (isinstance(place, int | float) and place == 0)
+
+    def _next_name(self, name: str | None, called: Mapping[str, str]) -> str:
+        """What the next value is called that has a name, from this one on."""
+        while name is not None and name not in called:
+            name = self._only_reader(name)
+        return "" if name is None else called[name]
 
     def _has_name(self, name: str, variables: Mapping[str, str]) -> bool:
         """Itself, or what it becomes when it is cut off from its gradient."""
@@ -231,26 +272,34 @@ class _Forms:
             called = readers[0].target_name
             lost = f"{unnamed}, and what {called} makes of that has no law that is known"
             return lost if short_name(called) in RULES else unnamed
-        if readers and isinstance(readers[0], Call) and readers[0].shape != self._by_name[name].shape:
+        broadcasts = readers and readers[0].shape != self._by_name[name].shape
+        if broadcasts and isinstance(readers[0], Call) and short_name(readers[0].target_name) in ARITHMETIC:
             return f"of what {readers[0].target_name} makes of it, several elements share one draw"
+        if readers and isinstance(readers[0], Call) and self._may_be_0(readers[0], name):
+            return f"{what} is multiplied by what may be 0"
         if readers and isinstance(readers[0], Call):
             return f"what {readers[0].target_name} makes of it, with these arguments, has no law that is known"
         return f"{what} has no name in the program"
+
+    def _may_be_0(self, product: Call, noise: str) -> bool:
+        factors = [arg for arg in product.args if isinstance(arg, Ref) and arg.name != noise]
+        is_product = short_name(product.target_name) in ("mul", "multiply", "addcmul")
+        return is_product and not all(map(self.algebra.is_scale, factors))
 
     def _only_reader(self, name: str) -> str | None:
         readers = self._readers.get(name, [])
         return readers[0] if len(readers) == 1 and self._made_of.get(readers[0]) == name else None
 
-    def _is_sum(self, name: str) -> bool:
-        """Is it another multiple, or has it another mean, but is of the same kind?"""
-        return self.forms[name].family == self.forms[self._made_of[name]].family
+    def is_variable_by_itself(self, name: str) -> bool:
+        """Is it, or are parts of it, read as the input of a network is?"""
+        return all(self._reads_as_it_is(self._by_name[reader]) for reader in self._readers.get(name, []))
 
-    def _is_variable_by_itself(self, noise: str) -> bool:
-        """Is it read as a whole, as the input of a network is?"""
-        readers = [self._by_name[name] for name in self._readers.get(noise, [])]
-        return bool(readers) and not any(
-            isinstance(node, Call) and short_name(node.target_name) in ARITHMETIC for node in readers
-        )
+    def _reads_as_it_is(self, node: Node) -> bool:
+        if not isinstance(node, Call):
+            return True
+        if reads_same(node) or short_name(node.target_name) in TAKING_APART:
+            return self.is_variable_by_itself(node.name)
+        return short_name(node.target_name) not in ARITHMETIC
 
     def sample(self, name: str) -> list[Node]:
         """The random variable in the place of a node, and a call after it where the node has another dtype."""

@@ -15,7 +15,8 @@ from dgmcompile.frontends.targets import short_name
 from dgmcompile.ir.graph import Arg, Call, Node, Noise, is_size, refs_in
 
 View = Callable[[Tensor], Tensor]
-_TAKING_APART = ("chunk", "split", "unbind")
+TAKING_APART = ("chunk", "split", "unbind")
+"""Calls that return the parts of a tensor."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def _parts(noise: Noise, readers: Mapping[str, list[Node]]) -> tuple[tuple[str, 
     calls = [node for node in readers.get(noise.name, []) if isinstance(node, Call)]
     if len(calls) != len(readers.get(noise.name, [])) or not calls:
         return ()
-    if len(calls) == 1 and short_name(calls[0].target_name) in _TAKING_APART:
+    if len(calls) == 1 and short_name(calls[0].target_name) in TAKING_APART:
         return _elements(calls[0], readers)
     ranges = [_range(call, noise) for call in calls]
     if len(calls) < 2 or not all(ranges) or _overlap([found for found in ranges if found]):
@@ -97,13 +98,21 @@ def _range(call: Call, noise: Noise) -> Range | None:
     """What ``noise[i]``, ``noise[:, a:b]`` and the like read."""
     if short_name(call.target_name) != "getitem" or call.target == "getitem" or len(call.args) != 2:
         return None
-    index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    index = _of_all_dims(call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],), len(noise.shape or ()))
     chosen = [(dim, part) for dim, part in enumerate(index) if part != slice(None)]
     if len(chosen) != 1 or not isinstance(chosen[0][1], int | slice) or isinstance(chosen[0][1], bool):
         return None
     dim, part = chosen[0]
     size = (noise.shape or ())[dim]
     return _bounds(dim, part, size) if isinstance(size, int) else None
+
+
+def _of_all_dims(index: tuple[Arg, ...], rank: int) -> tuple[Arg, ...]:
+    """Without an ellipsis."""
+    if not any(part is ... for part in index):
+        return index
+    place = next(i for i, part in enumerate(index) if part is ...)
+    return (*index[:place], *[slice(None)] * (rank - len(index) + 1), *index[place + 1 :])
 
 
 def _bounds(dim: int, part: Arg, size: int) -> Range | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -178,8 +179,10 @@ def _elements(input: Tensor) -> tuple[int, ...]:
     return tuple(input.shape)
 
 
-def _channels(input: Tensor) -> tuple[int, ...]:
-    return (*input.shape[:2], *(1 for _ in input.shape[2:]))
+def _channels(unbatched: int | None, input: Tensor) -> tuple[int, ...]:
+    """A batch of them, unless the input has as many dims as an ``unbatched`` one."""
+    leading = 1 if input.dim() == unbatched else 2
+    return (*input.shape[:leading], *(1 for _ in input.shape[leading:]))
 
 
 def _dropout(
@@ -209,15 +212,15 @@ def _by_torch(dropout: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 DROPOUT_CALLS: Mapping[str, Callable[..., Tensor]] = {
     "torch.dropout": _by_torch(_dropout(_elements, _scaled)),
-    "torch.feature_dropout": _by_torch(_dropout(_channels, _scaled)),
+    "torch.feature_dropout": _by_torch(_dropout(partial(_channels, None), _scaled)),
     "torch.alpha_dropout": _by_torch(_dropout(_elements, _alpha)),
-    "torch.feature_alpha_dropout": _by_torch(_dropout(_channels, _alpha)),
+    "torch.feature_alpha_dropout": _by_torch(_dropout(partial(_channels, None), _alpha)),
     "torch.nn.functional.dropout": _dropout(_elements, _scaled),
-    "torch.nn.functional.dropout1d": _dropout(_channels, _scaled),
-    "torch.nn.functional.dropout2d": _dropout(_channels, _scaled),
-    "torch.nn.functional.dropout3d": _dropout(_channels, _scaled),
+    "torch.nn.functional.dropout1d": _dropout(partial(_channels, 2), _scaled),
+    "torch.nn.functional.dropout2d": _dropout(partial(_channels, None), _scaled),
+    "torch.nn.functional.dropout3d": _dropout(partial(_channels, 4), _scaled),
     "torch.nn.functional.alpha_dropout": _dropout(_elements, _alpha, by_default=False),
-    "torch.nn.functional.feature_alpha_dropout": _dropout(_channels, _alpha, by_default=False),
+    "torch.nn.functional.feature_alpha_dropout": _dropout(partial(_channels, None), _alpha, by_default=False),
 }
 """Dropout as noise, where that is asked for; as `COMPOSED_CALLS`."""
 

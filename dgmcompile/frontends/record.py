@@ -39,6 +39,7 @@ from dgmcompile.frontends.source import (
     calling_frame,
     fx_node_of,
     has_lines,
+    library_call,
     location_of,
     user_frame,
     variable_of,
@@ -114,6 +115,8 @@ class Recorder(TorchFunctionMode):
         self._lifted_names: set[str] = set()
         self._places: dict[str, int] = {}
         self._in_call = 0
+        self._inside_of: tuple[FrameType | None, str] = (None, "")
+        """A library's function that the program called, and the last value that it computed."""
         self._by_data: set[str] = set()
         self._cut: set[str] = set()
         self._unseen: dict[int, tuple[Tensor, Diagnostic]] = {}
@@ -193,7 +196,11 @@ class Recorder(TorchFunctionMode):
     def name_variable(self, ref: Ref) -> None:
         """The value was just made: remember which variable of the program receives it."""
         if self.on_random is not None and not self.in_composed:
-            frame = user_frame()
+            frame, inside = user_frame(), library_call()
+            before, called_now = self._inside_of, ref.name not in self.recording.variables
+            if inside is not None and before[0] is inside:  # which returns this one, not the one before
+                self.recording.variables.pop(before[1], None)
+            self._inside_of = (inside, ref.name if called_now else "")
             self.call_as(ref.name, variable_of(frame), frame)
 
     def call_as(self, name: str, variable: str, frame: FrameType | None) -> None:
@@ -649,9 +656,9 @@ _FROM_NUMBERS = ("torch.tensor", "torch.as_tensor", "torch.asarray", "torch.from
 
 
 def _is_view(ref: Ref, recorder: Recorder) -> bool:
-    return recorder.recording.hints[ref.name] == "unbind" or _last_target(recorder, ref) in _SEEN_AGAIN
+    node = recorder.node(ref)
+    return isinstance(node, Call) and node.target_name.startswith("torch.") and _word(node.target_name) in _SEEN_AGAIN
 
 
-def _last_target(recorder: Recorder, ref: Ref) -> str:
-    node = recorder.recording.nodes[-1]
-    return node.target_name.rpartition(".")[2] if isinstance(node, Call) and node.name == ref.name else ""
+def _word(target: str) -> str:
+    return target.rpartition(".")[2]

@@ -38,6 +38,14 @@ def calling_frame() -> FrameType | None:
     return frame
 
 
+def library_call() -> FrameType | None:
+    """The library's function that the model has called, and that makes the call; None if the model itself makes it."""
+    called, frame = None, calling_frame()
+    while frame is not None and is_library(frame.f_code.co_filename):
+        called, frame = frame, frame.f_back
+    return called
+
+
 def in_expand() -> bool:
     """Is a distribution of the libraries being expanded, as in a plate? What it computes then is its own affair."""
     frame = calling_frame()

@@ -168,8 +168,11 @@ def _is_default(value: Arg, default: Any) -> bool:
 
 
 def short_name(target: str) -> str:
-    """The last word of a target, without the underscores of in-place and operator methods."""
-    return target.rpartition(".")[2].strip("_") or "value"
+    """The last word of a function's name, without the underscores of in-place and operator methods.
+
+    "" of a submodule, which its user may call as any function is called.
+    """
+    return "" if target.startswith("self.") else target.rpartition(".")[2].strip("_") or "value"
 
 
 _NO_OPS = frozenset(["torch.Tensor.requires_grad_", "torch.Tensor.retain_grad", "torch.Tensor.share_memory_"])

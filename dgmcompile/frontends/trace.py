@@ -170,7 +170,7 @@ class _Program:
                 case _:
                     return False
 
-        return lifted(nodes, recording.variables, recording.graph_names, has_zeros)
+        return lifted(nodes, recording.variables, {} if recording.knows_lines else recording.graph_names, has_zeros)
 
     def _mode_warnings(self, base: Run) -> list[Diagnostic]:
         """What the program would do with its modules in the other mode, if that is something else."""

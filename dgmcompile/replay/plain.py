@@ -143,7 +143,7 @@ class _Replaced(TorchFunctionMode):
         draw = next(self._draws)
         if draw is None:
             return value
-        if law is not None:
+        if law is not None and draw.is_value:
             self.laws.append(_Law(draw.node, law))
         return self._put(draw, value)
 

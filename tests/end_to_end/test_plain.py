@@ -303,3 +303,27 @@ def test_noise_of_another_shape_is_not_shared_and_that_is_told():
     pair = dgm.pair(Noisy(16), Noisy(4, units=6), model_args=(x,))
     assert [w.code for w in pair.warnings].count("lone-noise") == 2
     assert {value.shape[-1] for value in dgm.compile(pair).sample_noise(x).values()} == {4, 6}
+
+
+# -- what is averaged --------------------------------------------------------------------------------------------------
+
+
+class Sampler(nn.Module):
+    """Draws a batch of its own size."""
+
+    def __init__(self, hidden: int, returns_law: bool) -> None:
+        super().__init__()
+        self.net, self.returns_law = nn.Sequential(nn.Linear(8, hidden), nn.Tanh(), nn.Linear(hidden, 5)), returns_law
+
+    def forward(self) -> Any:
+        z = torch.randn(16, 8)
+        return td.Normal(self.net(z), 1.0) if self.returns_law else self.net(z)
+
+
+@pytest.mark.parametrize("returns_law", [False, True])
+def test_the_loss_of_a_generator_without_arguments_is_averaged_over_what_it_draws(returns_law: bool):
+    teacher, student = Sampler(12, returns_law), Sampler(3, returns_law)
+    loss = dgm.compile(dgm.pair(teacher, student))
+    noise = loss.sample_noise()
+    distance = (teacher.net(noise["z_noise"]) - student.net(noise["z_noise"])).square().sum(-1).mean()
+    torch.testing.assert_close(loss(noise=noise).total, distance / 2 if returns_law else distance)

@@ -103,3 +103,15 @@ def summary(dropped: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Which values there are, how often, and how often a whole channel has one."""
     values, counts = dropped.unique(return_counts=True)
     return values, counts / dropped.numel(), (dropped == dropped[..., :1]).all(-1).float().mean()
+
+
+@pytest.mark.parametrize(("drop", "shape"), [(nn.Dropout1d(), (4, 6)), (nn.Dropout3d(), (3, 2, 2, 2))], ids=str)
+def test_channels_of_an_input_without_batch_are_dropped_whole(drop: nn.Module, shape: tuple[int, ...]):
+    def model(x: Tensor) -> Tensor:
+        return drop(x)
+
+    compiled = dgm.compile(dgm.trace(model, (torch.ones(shape),), share_dropout=True))
+    (noise,) = compiled.sample_noise(torch.ones(shape)).values()
+    assert noise.shape == (shape[0], *(1 for _ in shape[1:]))
+    dropped = compiled(torch.ones(shape))["output"].flatten(1)
+    assert set(dropped.unique().tolist()) <= {0.0, 2.0} and bool((dropped == dropped[:, :1]).all())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch import distributions as td
 
 import dgmcompile as dgm
-from dgmcompile.ir.graph import Noise
+from dgmcompile.ir.graph import Noise, Sample
 from tests.frontends.latents import MEAN, PROBS, SCALE, the_latent
 from tests.programs.program import values
 
@@ -183,7 +183,7 @@ def test_noise_that_is_taken_apart_is_so_many_variables(name: str):
     assert report.ok and report.sizes == {"n": 7}, str(report)
 
 
-def test_noise_of_which_a_part_is_read_twice_is_one_variable():
+def test_noise_of_which_a_part_is_read_twice_stays_noise():
     def model(n: int) -> Tensor:
         eps = torch.randn(2, n, 2)
         a = 1.0 + 2.0 * eps[0]
@@ -191,7 +191,7 @@ def test_noise_of_which_a_part_is_read_twice_is_one_variable():
         return torch.sin(b)
 
     graph = dgm.trace(model, (4,))
-    assert graph.latents == ("eps",)
+    assert graph.latents == () and [warning.code for warning in graph.warnings] == ["kept-noise"]
     assert dgm.check(model, (4,)).ok
 
 
@@ -313,3 +313,194 @@ def test_values_are_those_of_the_program_and_losses_are_numbers(name: str):
     assert report.ok, str(report)
     loss: Any = dgm.compile(dgm.pair(model, model, model_args=(x,)))
     assert bool(loss(x).total.isfinite())
+
+
+# -- variables, and what the program goes on to make of them -----------------------------------------------------------
+
+BELOW, ABOVE = nn.Linear(3, 3), nn.Linear(3, 3)
+
+
+def deviation(x: Tensor) -> Tensor:
+    return F.softplus(ABOVE(x))
+
+
+def residual(x: Tensor) -> Tensor:
+    h = BELOW(x)
+    for _ in range(2):
+        z = ABOVE(h) + deviation(h) * torch.randn_like(h)
+        h = h + z
+    return h.sin()
+
+
+def multiple(x: Tensor) -> Tensor:
+    z = BELOW(x) + deviation(x) * torch.randn_like(x)
+    w = 2 * z + 1
+    return w.sin()
+
+
+def reassigned(x: Tensor) -> Tensor:
+    z = deviation(x) * torch.randn_like(x)
+    z = z + BELOW(x)
+    return z.sin()
+
+
+def by_quantiles(x: Tensor) -> Tensor:
+    u = torch.rand_like(x)
+    z = td.Normal(BELOW(x), deviation(x)).icdf(u)
+    return z.sin()
+
+
+def by_distribution(x: Tensor) -> Tensor:
+    e = td.Normal(0.0, 1.0).sample(x.shape)
+    z = BELOW(x) + deviation(x) * e
+    return z.sin()
+
+
+def by_literals(x: Tensor) -> Tensor:
+    e = td.Normal(torch.zeros(3), torch.ones(3)).sample((len(x),))
+    z = BELOW(x) + deviation(x) * e
+    return z.sin()
+
+
+def by_normal(x: Tensor) -> Tensor:
+    e = torch.normal(0.0, 0.5, x.shape)
+    z = BELOW(x) + deviation(x) * e
+    return z.sin()
+
+
+def by_uniform(x: Tensor) -> Tensor:
+    u = td.Uniform(0.0, 1.0).sample(x.shape)
+    z = (u < torch.sigmoid(BELOW(x))).float()
+    return ABOVE(z)
+
+
+def by_gumbel(x: Tensor) -> Tensor:
+    g = td.Gumbel(0.0, 1.0).sample(x.shape)
+    z = ((BELOW(x) + g) / 0.3).argmax(-1)
+    return F.one_hot(z, 3).float()
+
+
+def by_parts(x: Tensor) -> Tensor:
+    e = torch.randn(*x.shape[:-1], 6)
+    z = BELOW(x) + deviation(x) * e[..., :3]
+    w = ABOVE(x) + deviation(z) * e[..., 3:]
+    return w.sin()
+
+
+MADE: dict[Callable[[Tensor], Tensor], list[tuple[str, str]]] = {
+    residual: [("z_0", "Normal"), ("z_1", "Normal")],
+    multiple: [("z", "Normal")],
+    reassigned: [("z", "Normal")],
+    by_quantiles: [("z", "Normal")],
+    by_distribution: [("z", "Normal")],
+    by_literals: [("z", "Normal")],
+    by_normal: [("z", "Normal")],
+    by_uniform: [("z", "Bernoulli")],
+    by_gumbel: [("z", "Categorical")],
+    by_parts: [("z", "Normal"), ("w", "Normal")],
+}
+
+
+@pytest.mark.parametrize("model", MADE, ids=lambda model: model.__name__)
+def test_the_variable_is_the_first_value_with_a_name_and_a_law_of_its_own(model: Callable[[Tensor], Tensor]):
+    graph = dgm.trace(model, (values(5, 3),))
+    found = [(s.site.name, s.family) for s in graph.samples if s.site and s.site.role == "latent"]
+    assert (found, graph.warnings) == (MADE[model], ())
+    report = dgm.check(model, (values(5, 3),))
+    assert report.ok, str(report)
+
+
+def test_the_law_of_quantiles_is_that_of_the_distribution():
+    x = values(5, 3)
+    z = dgm.trace(by_quantiles, (x,))["z"]
+    assert isinstance(z, Sample)
+    noise = torch.randn(5, 3)
+    found = dgm.compile(dgm.semi_auxiliary(dgm.trace(by_quantiles, (x,))))(x, noise={"z_noise": noise})["z"]
+    torch.testing.assert_close(found, BELOW(x) + deviation(x) * noise)
+
+
+LOGITS = values(5, 3)
+
+UNKNOWN: dict[str, Callable[[Tensor], Tensor]] = {
+    "quantiles of no law that is known": lambda u: torch.sign(u - 0.5) * torch.log1p(-2 * (u - 0.5).abs()),
+    "over another dim": lambda u: (LOGITS - torch.log(-torch.log(u))).argmax(0).float(),
+    "by a submodule": lambda u: nn.Softmax(-1)(LOGITS - torch.log(-torch.log(u))),
+    "of every other element": lambda u: LOGITS[:, :2] + LOGITS[:, :2].exp() * u[:, ::2],
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_noise_of_which_a_part_is_lost_is_no_variable_and_is_told(name: str):
+    def model(x: Tensor) -> Tensor:
+        u = torch.rand_like(x)
+        return UNKNOWN[name](u).sin()
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert graph.latents == () and [warning.code for warning in graph.warnings] == ["kept-noise"]
+
+
+NAMED_AS_FUNCTIONS = [
+    "linear",
+    "exp",
+    "sigmoid",
+    "abs",
+    "detach",
+    "view",
+    "stack",
+    "T",
+    "unbind",
+    "relu",
+    "clamp",
+    "mul",
+]
+
+
+@pytest.mark.parametrize("name", NAMED_AS_FUNCTIONS)
+def test_a_submodule_is_not_what_it_is_called(name: str):
+    """The same program as with a submodule of any other name."""
+
+    class Model(nn.Module):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                self.add_module(name, nn.Linear(3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            net = getattr(self, self.name)
+            e = torch.randn_like(x)
+            z = net(e)
+            y = x + net(x) * torch.randn_like(x)
+            k = torch.rand_like(x) < net(x)
+            return net(z + y + k)
+
+    one, other = Model(name), Model("net")
+    x = values(5, 3)
+    graph, expected = dgm.trace(one, (x,)), dgm.trace(other, (x,))
+    assert [(s.site, s.family) for s in graph.samples] == [(s.site, s.family) for s in expected.samples]
+    assert graph.targets == ("output",)
+    report = dgm.check(one, (x,))
+    assert report.ok, str(report)
+
+
+SCALES: dict[str, Callable[[Tensor], Tensor]] = {
+    "unsqueezed": lambda s: s.exp()[0].unsqueeze(0),
+    "at an index": lambda s: s[0],
+    "a part": lambda s: torch.cat([s, s], -1).chunk(2, -1)[0],
+    "clamped above": lambda s: F.softplus(s).clamp(max=10),
+    "clamped below": lambda s: s.clamp(min=0.1),
+    "relu and more": lambda s: F.relu(s) + 1e-3,
+    "of a difference": lambda s: (2 - s.sigmoid()).sqrt(),
+}
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_what_is_0_nowhere_is_a_scale(name: str):
+    def model(x: Tensor) -> Tensor:
+        z = x + SCALES[name](BELOW(x)) * torch.randn_like(x)
+        return z.sin()
+
+    assert dgm.trace(model, (values(5, 3),)).latents == ("z",)
+    report = dgm.check(model, (values(5, 3),))
+    assert report.ok, str(report)
