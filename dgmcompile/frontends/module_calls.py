@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dgmcompile.diagnostics import Location
 from dgmcompile.frontends import refusals
 from dgmcompile.frontends.calls import Before, in_autocast, module_hint, plain
 from dgmcompile.frontends.modules import is_hooked, is_standard
@@ -85,7 +86,7 @@ class ModuleCalls:
             result = original(module, *args, **kwargs)
             if any(result is leaf for leaf in leaves((args, kwargs))) and not before.written():
                 result = result.view_as(result)  # as dropout in eval mode returns what it is given
-        recorder.recording.modules[path] = module
+        self._keep(path, module, location)
         hint = assigned_name(frame) or module_hint(path)
         ref = recorder.call(f"self.{path}", node_args, node_kwargs, plain(result), location, hint)
         recorder.elements(ref, plain(result), frame)
@@ -95,6 +96,15 @@ class ModuleCalls:
         if in_autocast():
             recorder.recording.poison[ref.name] = refusals.autocast(location)
         return result
+
+    def _keep(self, path: str, module: nn.Module, location: Location | None) -> None:
+        """With its parameters and buffers, which are the same ones at each call."""
+        recording, held = self._recorder.recording, dict((*module.named_parameters(), *module.named_buffers()))
+        recording.modules[path] = module
+        for name, tensor in recording.held.setdefault(path, held).items():
+            if held.get(name) is not tensor:
+                place = f"{path}.{name}"
+                recording.state_writes.setdefault(place, refusals.state_write(place, location))
 
     def _span(
         self,

@@ -569,7 +569,7 @@ class Recorder(TorchFunctionMode):
                 self._lent[key] = (_content(tensor), self._lent[key][1])
         root, alias = self.values.root(tensor), self.values.find(tensor)
         if by_user:
-            self._judge.write(tensor if root is None else root.tensor)
+            self._judge.write(tensor if root is None or replaced else root.tensor)
         seen = not by_user or torch.is_grad_enabled()  # by autograd
         cut = self._cut_off(alias, root) if by_user and alias is not None else None
         if not seen and cut is None and alias is not None:

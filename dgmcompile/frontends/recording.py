@@ -32,8 +32,9 @@ class Recording:
 
     ``hints`` are names for nodes, ``origin`` is the random variable, input or parameter that a node depends on,
     in words; ``poison`` is what is wrong with a node, should it be kept, and ``state_writes`` with a parameter's
-    path; ``buffers`` are the paths of nodes that hold a module's buffer; ``shaped`` says of a node on whose values its
-    shape depends; ``generators`` are those, not torch's, that the program drew from; ``hidden`` are
+    path; ``held`` are the tensors of each of ``modules`` when it was called; ``buffers`` are the paths of nodes that
+    hold a module's buffer; ``shaped`` says of a node on whose values its shape depends; ``generators`` are those, not
+    torch's, that the program drew from; ``hidden`` are
     sites that only what reads them keeps; ``observed`` are the nodes that sites observe; ``constrained`` are parameters
     that ``pyro.param`` read, by path; ``asks_dtype`` says that the program itself, no library, asked for a dtype;
     ``draws`` are the nodes of what the program drew by torch itself, in order, and ``strays`` what is wrong with each
@@ -50,6 +51,7 @@ class Recording:
     errors: list[Diagnostic] = field(default_factory=list)
     warnings: list[Diagnostic] = field(default_factory=list)
     state_writes: dict[str, Diagnostic] = field(default_factory=dict)
+    held: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     buffers: dict[str, str] = field(default_factory=dict)
     shaped: dict[str, Diagnostic] = field(default_factory=dict)
     generators: tuple[str, ...] = ()

@@ -64,12 +64,12 @@ class UserState:
         self._tensors.setdefault(id(tensor), (tensor, tensor.detach().clone()))
 
     def restore(self) -> None:
-        for _, state in self._modules.values():
-            state.restore()
         with torch.no_grad():
             for tensor, value in self._tensors.values():
                 if not torch.equal(tensor, value):  # one that shows its memory several times takes no copy
                     tensor.copy_(value)
+        for _, state in self._modules.values():  # whose buffers were remembered before anything ran
+            state.restore()
 
 
 def eager() -> AbstractContextManager[Any]:

@@ -375,7 +375,7 @@ def _device(arguments: Arguments, paths: ModulePaths) -> torch.device:
 def _refuse(run: Run, counts: Callable[[str], bool] = lambda code: True) -> None:
     """What is wrong with the run, of the codes that count."""
     kept = [run.recording.poison[n.name] for n in run.nodes if n.name in run.recording.poison]
-    read = [n.path for n in run.nodes if isinstance(n, Parameter)]
+    read = [path for node in run.nodes for path, _ in _tensors_read(node, run)]
     kept += [run.recording.state_writes[path] for path in read if path in run.recording.state_writes]
     problems = [*run.recording.errors, *kept, *repeated_sites(run.nodes)]
     if problems := [problem for problem in problems if counts(problem.code)]:
@@ -474,11 +474,17 @@ def _refuse_fresh(base: Run, again: Run) -> None:
 
 def _parameters_read(node: Node, run: Run) -> list[tuple[str, Tensor]]:
     """The trainable ones that a node is, or whose submodule it calls."""
+    if isinstance(node, Parameter) and not node.trainable:
+        return []
+    return [(path, tensor) for path, tensor in _tensors_read(node, run) if isinstance(tensor, nn.Parameter)]
+
+
+def _tensors_read(node: Node, run: Run) -> list[tuple[str, Tensor]]:
+    """The parameters and buffers that a node is, or those of the submodule that it calls."""
     if isinstance(node, Parameter):
-        return [(node.path, run.recording.tensors[node.path])] if node.trainable else []
+        return [(node.path, run.recording.tensors[node.path])]
     path = node.target_name.removeprefix("self.") if isinstance(node, Call) else ""
-    module = run.recording.modules.get(path)
-    return [] if module is None else [(f"{path}.{name}", p) for name, p in module.named_parameters()]
+    return [(f"{path}.{name}", tensor) for name, tensor in run.recording.held.get(path, {}).items()]
 
 
 def _refuse_difference(found: Numbers | Difference, base: Run, again: Run) -> None:
