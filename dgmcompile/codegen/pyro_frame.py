@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from dgmcompile.codegen.expressions import Names, literal, shape_text
 from dgmcompile.codegen.modules import indented
-from dgmcompile.codegen.pyro_laws import LawTexts
+from dgmcompile.codegen.pyro_laws import LawTexts, is_wide
 from dgmcompile.codegen.statements import Draft, Frame, Statement
 from dgmcompile.ir.graph import (
     Arg,
@@ -96,6 +96,8 @@ class ProgramFrame(Frame):
         names = Names(value, self.module)
         LawTexts(self.graph, names, step).of_site(sample)
         literal(sample.scale, names)
+        if is_wide(sample, self.graph):
+            literal(sample.mask, names)
         if self._is_weighed(sample):
             literal(sample.params["v"], names)
         return tuple(found)
@@ -182,10 +184,12 @@ class ProgramFrame(Frame):
 
     def _contexts(self, node: Node) -> tuple[Context, ...]:
         assert node.site is not None
-        scale = node.scale if isinstance(node, Sample) else None
-        if scale is None:
-            return node.site.plates
-        return (*node.site.plates, f"poutine.scale(scale={literal(scale, self.names)})")
+        contexts: tuple[Context, ...] = node.site.plates
+        if isinstance(node, Sample) and node.scale is not None:
+            contexts += (f"poutine.scale(scale={literal(node.scale, self.names)})",)
+        if isinstance(node, Sample) and is_wide(node, self.graph):
+            contexts += (f"poutine.mask(mask={literal(node.mask, self.names)})",)
+        return contexts
 
     def _role(self, node: Node, user: Node) -> str | None:
         if not isinstance(user, Sample) or user.site is None:

@@ -34,6 +34,13 @@ _NEVER_EXPANDED = frozenset(
 """Families whose ``expand`` raises: where one was drawn from, its parameters gave the batch shape."""
 
 
+def is_wide(sample: Sample, graph: Graph) -> bool:
+    """Is its mask larger than its batch? A distribution that it masks would be as large, and so would be the value."""
+    if not isinstance(sample.mask, Ref) or sample.mask_event_dim:
+        return False
+    return broadcast_shapes(graph[sample.mask.name].shape or (), sample.batch_shape) != sample.batch_shape
+
+
 @dataclass
 class LawTexts:
     """Writes the distributions of ``graph``.
@@ -50,14 +57,14 @@ class LawTexts:
     imports: set[str] = field(default_factory=set[str])
 
     def of_site(self, sample: Sample) -> str:
-        """The distribution that ``pyro.sample`` takes inside of the site's plates.
+        """The distribution that ``pyro.sample`` takes inside of the site's plates, and under a mask that `is_wide`.
 
         Errors:
             `CompileError` ``no-text-for-law``.
         """
         plates = sample.site.plates if sample.site is not None else ()
         covered = frozenset(plate.dim for plate in plates if plate.size != -1)
-        if sample.mask is None:
+        if sample.mask is None or is_wide(sample, self.graph):
             return self._text(sample.law, sample, covered)
         inner = replace(sample.law, event_dim=sample.event_dim - sample.mask_event_dim)
         text = f"{self._text(inner, sample, covered, sample.mask_event_dim)}.mask({literal(sample.mask, self.names)})"

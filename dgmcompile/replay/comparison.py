@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from dgmcompile.ir.graph import Graph, Law, Node, Sample
 from dgmcompile.replay.compiled import Compiled, Conditioned, without_recorded
@@ -123,7 +124,8 @@ def gradient_errors(
     names = [sample.site.name for sample in graph.samples if sample.site]
     with torch.enable_grad():
         try:
-            replayed = replay()
+            with saved_tensors_hooks(lambda tensor: tensor.detach().clone(), lambda tensor: tensor):
+                replayed = replay()  # which writes into the data that it may have computed with
             names = [name for name in names if replayed[name].log_prob is not None]
             theirs = gradients([replayed[name].log_prob for name in names], list(tensors.values()))
         except (RuntimeError, TypeError, BufferError) as error:

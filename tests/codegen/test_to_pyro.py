@@ -343,6 +343,24 @@ def test_noise_is_masked_as_its_variable_is():
     ]
 
 
+@pytest.mark.parametrize("form", [lambda g: g, dgm.semi_auxiliary, lambda g: dgm.compact(dgm.semi_auxiliary(g))])
+def test_a_mask_wider_than_its_site_makes_the_value_no_larger(form: Callable[[Any], Any]):
+    def model(x: Tensor) -> None:
+        with poutine.mask(mask=x > 0):
+            u = pyro.sample("u", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(u, 1.0), obs=x)
+
+    x = torch.tensor([1.0, -1.0, 2.0, 0.5])
+    program = dgm.to_pyro(form(dgm.trace(model, (x,))))
+    found = sites(program, x)
+    value = found["u"]["value"]
+    assert value.shape == ()
+    name = "u_noise" if "u_noise" in found else "u"
+    expected = poutine.trace(poutine.condition(model, {"u": value})).get_trace(x).log_prob_sum()
+    assert torch.allclose(sum(log_prob(found[site]).sum() for site in (name, "x")), expected)
+
+
 @pytest.mark.parametrize("form", [dgm.semi_auxiliary, lambda g: dgm.compact(dgm.semi_auxiliary(g)), dgm.auxiliary])
 def test_a_delta_keeps_its_density(form: Callable[[Any], Any]):
     def model(x: Tensor) -> None:

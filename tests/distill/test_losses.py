@@ -493,3 +493,15 @@ def test_a_loss_is_few_calls():
 def test_the_loss_lists_its_terms_by_kind():
     graph = pipeline.loss_graph(dgm.pair(*both(hierarchy), model_args=(X,)), LossOptions(latent_weight={"w": 0.0}))
     assert list(graph.outputs) == ["latent.z", "surrogate.y", "surrogate.v", "total"]
+
+
+@pytest.mark.parametrize("law", [dist.Multinomial, dist.DirichletMultinomial], ids=lambda law: law.__name__)
+def test_counts_of_other_totals_are_infinitely_far_apart(law: Any):
+    def model(first: float, total: int) -> Any:
+        return lambda: pyro.sample("n", law(torch.tensor([first, 2.0]), total_count=total))
+
+    if law is dist.Multinomial:
+        law = lambda probs, total_count: dist.Multinomial(total_count, probs)  # noqa: E731
+    loss = dgm.compile(dgm.pair(model(1.0, 5), model(1.0, 9), targets="all"))
+    assert loss().total == torch.inf
+    assert dgm.compile(dgm.pair(model(1.0, 5), model(1.0, 5), targets="all"))().total == 0

@@ -111,10 +111,11 @@ def log_prob_multinomial(value: Tensor, total_count: Tensor, logits: Tensor) -> 
 def log_prob_dirichlet_multinomial(value: Tensor, concentration: Tensor, total_count: Tensor) -> Tensor:
     """Log-probability of multinomial counts with Dirichlet-distributed probabilities, given their sum.
 
-    By Bayes' theorem as in `log_prob_beta_binomial`; as in Pyro, ``total_count`` is not compared.
+    By Bayes' theorem as in `log_prob_beta_binomial`; none where the sum is another one, of which Pyro does not ask.
     """
-    concentration, value = as_tensors(concentration, value)
-    outside = is_no_count(value)
+    concentration, value, total_count = as_tensors(concentration, value, total_count)
+    total = value.sum(-1)
+    outside = is_no_count(value) | ((total < total_count) | (total > total_count)).unsqueeze(-1)
     counts = torch.where(outside, 0, value).to(concentration.dtype)
     posterior = concentration + counts
     total = posterior.sum(-1, keepdim=True)
