@@ -173,6 +173,7 @@ class ProgramFrame(Frame):
         observed = self.observed.get(sample.site.name)
         observed = literal(sample.params["v"], self.names) if self._is_weighed(sample) else observed
         given = f", obs={observed}" if observed else ""
+        given += f", infer={literal(dict(sample.infer), self.names)}" if sample.infer else ""
         return f"pyro.sample({sample.site.name!r}, {law}{given})", tuple(before)
 
     def _deterministic_text(self, call: Call) -> str:

@@ -84,6 +84,25 @@ def as_callable(model: Any) -> Callable[..., Any]:
             return model
 
 
+def model_of(model: Any) -> Callable[..., Any]:
+    """`as_callable` of what a user gives as a model.
+
+    Errors:
+        `CompileError` ``no-model``, ``compiled-model``.
+    """
+    model = as_callable(model)
+    if inspect.isclass(model) or not callable(model):
+        what = f"the class {model.__name__}" if inspect.isclass(model) else f"a value of type {type(model).__name__}"
+        raise CompileError(
+            Diagnostic(
+                code="no-model",
+                message=f"{what} is no model",
+                help="a model is a function, a method or a module that draws; of a class, make an instance",
+            )
+        )
+    return model
+
+
 def signature_of(model: Callable[..., Any]) -> inspect.Signature:
     """Of the callable, or of the module's ``forward``; of what handlers are put around, which they pass on.
 

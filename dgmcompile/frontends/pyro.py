@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
@@ -144,6 +144,7 @@ class SiteRecorder(Messenger):
             dtype=value.dtype,
             site=Site(msg["name"], "target" if msg["is_observed"] else "latent", law.family, _plates(msg)),
             location=location,
+            infer=_asked_of_inference(msg["infer"]),
         )
         node = self._chosen(node, msg["infer"].get("dgm"))
         for held in (*held_masks(msg["fn"]), msg["mask"]):
@@ -191,7 +192,8 @@ class SiteRecorder(Messenger):
                     message=f"site {name!r} observes a value that depends on {origin}",
                     location=location,
                     notes=("such a site is a factor: it weighs the model and draws nothing",),
-                    help="use pyro.deterministic for a computed value; observe data only",
+                    help="use pyro.deterministic for a computed value; observe data only, and compute one from another "
+                    "before a site observes the other",
                 )
             )
 
@@ -383,6 +385,12 @@ def _stand_in(law: Any, shape: tuple[int, ...], observed: Any) -> Tensor:
 def _own_memory(value: Tensor) -> Tensor:
     """A sampler may return its parameter, or a view of it (Delta does)."""
     return value.clone()
+
+
+def _asked_of_inference(infer: Mapping[str, Any]) -> dict[str, Arg]:
+    """Of ``infer=``, as by ``config_enumerate``, what is Pyro's: it decides how a site is summed out, not its law."""
+    theirs = {key: value for key, value in infer.items() if key.isidentifier() and not key.startswith("_")}
+    return {key: value for key, value in theirs.items() if isinstance(value, bool | int | float | str) and key != "dgm"}
 
 
 def with_roles(nodes: list[Any], targets: Any) -> list[Any]:

@@ -21,7 +21,7 @@ from dgmcompile.frontends.libraries import is_library
 from dgmcompile.frontends.lifting import Lifted, lifted
 from dgmcompile.frontends.merge import Difference, Numbers, Run, changes, compared, live, renamed
 from dgmcompile.frontends.module_calls import ModuleCalls
-from dgmcompile.frontends.modules import ModulePaths, as_callable, is_standard, name_of
+from dgmcompile.frontends.modules import ModulePaths, is_standard, model_of, name_of
 from dgmcompile.frontends.naming import named
 from dgmcompile.frontends.outputs import with_drawn_results
 from dgmcompile.frontends.pyro import SiteRecorder, hidden_draws, repeated_sites, with_roles
@@ -85,7 +85,7 @@ def trace(
     Errors:
         `CompileError` with every problem that was found.
     """
-    model = as_callable(model)
+    model = model_of(model)
     arguments = Arguments(model, model_args, model_kwargs or {})
     forget_changed_files()
     with preserved() as state:

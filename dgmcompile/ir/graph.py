@@ -217,7 +217,7 @@ class Sample(Node):
     batch shape then event shape; ``event_dim`` counts the event dims, ``Independent`` and transforms
     included. ``mask`` and ``scale`` multiply the log-probability; ``mask_event_dim`` of the event dims, the
     leftmost, stand outside the mask, which is applied before they are summed. ``kept`` is the user's choice to leave
-    it random, ``options`` are other choices for this site.
+    it random, ``options`` are other choices for this site; ``infer`` is what the program asks of Pyro's inference.
     """
 
     family: str
@@ -229,6 +229,7 @@ class Sample(Node):
     scale: Arg = None
     kept: bool = False
     options: Mapping[str, Arg] = field(default_factory=dict[str, Arg])
+    infer: Mapping[str, Arg] = field(default_factory=dict[str, Arg])
 
     @property
     def arguments(self) -> Arg:

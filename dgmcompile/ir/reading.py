@@ -342,6 +342,8 @@ class _Reader:
                     fields["kept"] = True
                 case ("options",), [] if of_sample:
                     fields["options"] = self.values(call)
+                case ("infer",), [] if of_sample:
+                    fields["infer"] = self.values(call)
                 case _:
                     _refuse_at(call, f"no such suffix: .{'.'.join(path)}")
         return {**fields, **self._pushed(pushed)}

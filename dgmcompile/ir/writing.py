@@ -223,6 +223,8 @@ class _Writer:
             yield self.call(".keep")
         if node.options:
             yield self.call(".options", (), node.options)
+        if node.infer:
+            yield self.call(".infer", (), node.infer)
 
     def _site(self, node: Node) -> str:
         if (site := node.site) is None:

@@ -18,7 +18,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from dgmcompile.frontends.arguments import Arguments, Path, SizeClass
-from dgmcompile.frontends.modules import ModulePaths, as_callable
+from dgmcompile.frontends.modules import ModulePaths, model_of
 from dgmcompile.frontends.state import UserState, preserved, seed_everything
 from dgmcompile.frontends.trace import trace
 from dgmcompile.ir.graph import Graph, Input, Node
@@ -50,7 +50,7 @@ def check(
     Errors:
         `CompileError` as in `trace` and in the passes. Nothing of the user's is changed.
     """
-    model = as_callable(model)
+    model = model_of(model)
     arguments = Arguments(model, model_args, model_kwargs or {})
     with preserved() as state, _full_precision(), _in_dtype(model, arguments, dtype) as arguments:
         _initialise(model, arguments, state)

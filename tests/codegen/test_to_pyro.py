@@ -17,7 +17,7 @@ import torch
 from pyro import poutine
 from pyro.distributions import constraints
 from pyro.distributions.util import scale_and_mask
-from pyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO
+from pyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO, TraceEnum_ELBO, config_enumerate
 from pyro.infer.autoguide import AutoNormal
 from pyro.infer.inspect import render_model
 from pyro.nn import PyroModule
@@ -374,6 +374,23 @@ def test_a_delta_keeps_its_density(form: Callable[[Any], Any]):
     b = sites(program, values(3), data={"a_noise": torch.tensor(0.4)})["b"]
     assert b["is_observed"] and torch.equal(b["value"], torch.full((3, 2), 0.4))
     assert log_prob(b).tolist() == pytest.approx([0.0, 0.2, 0.0])
+
+
+def test_what_is_asked_of_inference_stays():
+    """Without it a site is sampled that Pyro would have summed out, and nobody says so."""
+
+    @config_enumerate
+    def model(x: Tensor) -> None:
+        locs = torch.tensor([-1.0, 2.0])
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Categorical(torch.tensor([0.4, 0.6])), infer={"dgm": {"keep": True}})
+            pyro.sample("x", dist.Normal(locs[k], 1.0), obs=x)
+
+    graph, x = dgm.trace(model, (values(6),)), values(6)
+    assert dgm.parse(str(graph)) == graph
+    for form in (graph, dgm.semi_auxiliary(graph), dgm.compact(dgm.semi_auxiliary(graph))):
+        program, elbo = dgm.to_pyro(form), TraceEnum_ELBO(max_plate_nesting=1)
+        assert elbo.loss(program, lambda x: None, x) == pytest.approx(elbo.loss(model, lambda x: None, x))
 
 
 # -- parameters --------------------------------------------------------------------------------------------------------

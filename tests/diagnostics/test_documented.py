@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib.util
+import linecache
 import re
 import runpy
 import shlex
@@ -98,6 +99,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
     def run(command: str) -> str:
         capsys.readouterr()
+        linecache.clearcache()  # each case has a model.py of its own
         program, *args = shlex.split(command)
         if program == "dgmcompile":
             monkeypatch.setattr(sys, "argv", [program, *args])

@@ -302,3 +302,11 @@ def test_names_do_not_collide():
     assert len(set(graph.latents)) == 3 and dgm.check(model, (values(4, 3),)).ok
     with pytest.raises(dgm.CompileError, match="repeated-site"):
         dgm.trace(model, (values(4, 3),), names={"z_0": "output"})
+
+
+@pytest.mark.parametrize(("model", "word"), [(3, "type int"), (nn.Linear, "the class Linear"), (None, "type NoneType")])
+@pytest.mark.parametrize("use", [dgm.trace, dgm.check])
+def test_what_is_no_model_is_refused(model: Any, word: str, use: Callable[..., Any]):
+    with pytest.raises(dgm.CompileError) as found:
+        use(model, (values(5, 3),))
+    assert [problem.code for problem in found.value.diagnostics] == ["no-model"] and word in str(found.value)
