@@ -45,6 +45,9 @@ class Diagnostic:
             lines.append(f"  help: {_one_line(self.help)}")
         return "\n".join(lines)
 
+    def __str__(self) -> str:
+        return self.render()
+
 
 def _place(location: Location | None) -> str:
     if location is None:

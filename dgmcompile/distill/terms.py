@@ -253,7 +253,7 @@ def _no_divergence(site: PairedSite, name: str, *notes: str) -> Diagnostic:
     p, q = (" + ".join([law.family, *(step.name.rpartition(".")[2] for step in law.transforms)]) for law in laws)
     notes += tuple(f"{law.family}: {NO_LOG_PROBS[law.family]}" for law in laws if law.family in NO_LOG_PROBS)[:1]
     if "Delta" in (p, q):
-        notes = ("two points have no density to compare",)
+        notes = ("two points have no density to compare" if p == q else "a point has no density to compare",)
     if lost := {step.name for law in laws for step in law.transforms if not is_one_to_one(step)}:
         notes = (f"{', '.join(sorted(lost))} cannot be undone: the density of a given value is not known",)
     return Diagnostic(

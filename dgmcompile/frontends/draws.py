@@ -30,6 +30,7 @@ from dgmcompile.frontends.random_calls import (
     written_by,
 )
 from dgmcompile.frontends.record import Recorder
+from dgmcompile.frontends.samplers import nothing_kept
 from dgmcompile.frontends.source import location_of, user_frame, variable_of
 from dgmcompile.ir.graph import Law, Node, Noise, Sample, Site
 
@@ -136,7 +137,7 @@ class DrawRecorder:
         with self._judged(f"{family}.sample"):
             self._drawing = True
             try:
-                with self._recorder.paused():
+                with self._recorder.paused(), nothing_kept(distribution):
                     value = draw().clone()
                 found = self._calls.unwrapped(distribution, family, location, tuple(value.shape))
             finally:

@@ -20,6 +20,8 @@ def site(name: str, value: Tensor) -> Tensor:
     It returns the value as it is. While a graph is made of the program, the variable is called ``name``; one that is
     computed and not drawn is a deterministic latent, compared by its distance.
     """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"dgm.site takes a tensor, not a {type(value).__name__}")
     marks = _recording.get()
     return value if marks is None else marks[0](name, value)
 
@@ -29,6 +31,9 @@ def target(name: str, distribution: Distribution) -> Tensor:
 
     A program that marks targets has no others: what it returns is its own affair.
     """
+    if not isinstance(distribution, Distribution):
+        given = type(distribution).__name__
+        raise TypeError(f"dgm.target takes a distribution, not a {given}: a value is a target where it is returned")
     marks = _recording.get()
     return distribution.sample() if marks is None else marks[1](name, distribution)
 

@@ -23,6 +23,7 @@ from dgmcompile.frontends import refusals
 from dgmcompile.frontends.calls import is_expanded, is_literal
 from dgmcompile.frontends.distributions import ConstructorCalls, Mask, event_dim_of, held_masks, unwrapped
 from dgmcompile.frontends.record import Recorder
+from dgmcompile.frontends.samplers import nothing_kept
 from dgmcompile.frontends.source import assigned_name, location_of, user_frame
 from dgmcompile.ir.binding import Constrained
 from dgmcompile.ir.formulas import SUBSAMPLING_SCALE
@@ -126,7 +127,8 @@ class SiteRecorder(Messenger):
             self._refuse_computed(msg["name"], recorder.ref(observed), location)
         with recorder.paused(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the library's sampler, whose value does not matter
-            value = _own_memory(_drawn(msg, observed))
+            with nothing_kept(msg["fn"]):
+                value = _own_memory(_drawn(msg, observed))
         found = self._calls.unwrapped(msg["fn"], msg["name"], location, tuple(value.shape))
         recorder.recording.errors += _strange_parts(found.law, location)
         law, masks = found.law, [*map(self._as_bool, found.masks), Mask(msg["mask"])]

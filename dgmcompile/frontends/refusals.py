@@ -257,6 +257,13 @@ def custom_function(name: str, location: Location | None) -> Diagnostic:
 
 def unknown_call(name: str, location: Location | None) -> Diagnostic:
     """A torch function without a public name."""
+    if ".default" in name or "aten" in name:
+        return Diagnostic(
+            code="unknown-call",
+            message=f"{name} is an operator of torch's own that no public function calls",
+            location=location,
+            help="export the program without run_decompositions(), or trace the module itself",
+        )
     return Diagnostic(
         code="unknown-call",
         message=f"{name} is no public torch function that a graph can name",
@@ -306,7 +313,7 @@ def autocast(location: Location | None) -> Diagnostic:
     """A call under ``torch.autocast``."""
     return Diagnostic(
         code="autocast",
-        message="the model switches autocast on by itself",
+        message="the model switches autocast on by itself, for this call and others",
         location=location,
         help="leave torch.autocast to the caller: wrap the compiled module's call in it",
     )
@@ -320,7 +327,8 @@ def stray_random(name: str, location: Location | None) -> Diagnostic:
         code="stray-random",
         message=f"{name} draws random numbers that are no random variable",
         location=location,
-        help="draw them by pyro.sample, by a distribution, or by a submodule (nn.Dropout), which the graph keeps whole",
+        help="draw them by pyro.sample, by a distribution, by torch.rand, torch.randn and the like (docs/pytorch.md), "
+        "or by a submodule (nn.Dropout), which the graph keeps whole",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,7 @@ def preserved() -> Iterator[UserState]:
     handlers = list(pyro.poutine.runtime._PYRO_STACK)
     pyro.poutine.runtime._PYRO_STACK.clear()
     try:
-        with pyro.validation_enabled(False), torch.enable_grad():
+        with pyro.validation_enabled(False), torch.enable_grad(), _without_autocast():
             yield state
     finally:
         state.restore()
@@ -104,6 +104,16 @@ def preserved() -> Iterator[UserState]:
             torch.cuda.set_rng_state_all(cuda_states)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+
+
+@contextmanager
+def _without_autocast() -> Iterator[None]:
+    """The caller's is for calls of the compiled form, which follows it."""
+    with ExitStack() as entered:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                entered.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 def _store_tables(store: ParamStoreDict) -> list[tuple[Any, dict[Any, Any]]]:

@@ -28,7 +28,7 @@ from dgmcompile.frontends.pyro import SiteRecorder, hidden_draws, repeated_sites
 from dgmcompile.frontends.random_calls import DROPOUT_MODULES
 from dgmcompile.frontends.record import KeptValues, Recorder
 from dgmcompile.frontends.recording import Recording
-from dgmcompile.frontends.samplers import ending_samplers
+from dgmcompile.frontends.samplers import ending_samplers, seen_variables
 from dgmcompile.frontends.sizes import SizeFinder, size_name
 from dgmcompile.frontends.source import forget_changed_files
 from dgmcompile.frontends.state import UserState, foreign_states, preserved, seed_everything
@@ -232,9 +232,10 @@ class _Program:
             draws = DrawRecorder(recorder, modules, calls, self._names, self._share_dropout)
             unseen = recorder.unseen_calls() if first else nullcontext()
             drawing = nullcontext() if self._is_pyros else draws.watching()
-            pyros = (ending_samplers(), calls.watched(), sites, hidden_draws(sites.hidden))
+            libraries = (torch.enable_grad(), ending_samplers(), seen_variables())
+            pyros = (calls.watched(), sites, hidden_draws(sites.hidden))
             with contextlib.ExitStack() as watched:
-                for context in (*pyros, drawing, modules.watched(), unseen, recorder):
+                for context in (*libraries, *pyros, drawing, modules.watched(), unseen, recorder):
                     watched.enter_context(context)
                 result = self._model(*args, **kwargs)
                 if not sites.met:
@@ -377,7 +378,7 @@ def _refuse(run: Run, counts: Callable[[str], bool] = lambda code: True) -> None
     kept = [run.recording.poison[n.name] for n in run.nodes if n.name in run.recording.poison]
     read = [path for node in run.nodes for path, _ in _tensors_read(node, run)]
     kept += [run.recording.state_writes[path] for path in read if path in run.recording.state_writes]
-    problems = [*run.recording.errors, *kept, *repeated_sites(run.nodes)]
+    problems = _first_autocast([*run.recording.errors, *kept, *repeated_sites(run.nodes)])
     if problems := [problem for problem in problems if counts(problem.code)]:
         raise CompileError(*dict.fromkeys(problems))
     if not any(node.site is not None for node in run.nodes) or (run.recording.is_plain and _is_constant(run.nodes)):
@@ -388,6 +389,12 @@ def _refuse(run: Run, counts: Callable[[str], bool] = lambda code: True) -> None
                 help="draw its random variables by pyro.sample; or by torch, and return what is made of them",
             )
         )
+
+
+def _first_autocast(problems: list[Diagnostic]) -> list[Diagnostic]:
+    """Of what runs under autocast the first call tells."""
+    first = next((problem for problem in problems if problem.code == "autocast"), None)
+    return [problem for problem in problems if problem.code != "autocast" or problem is first]
 
 
 def _is_constant(nodes: Sequence[Node]) -> bool:

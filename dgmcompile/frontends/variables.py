@@ -121,5 +121,5 @@ def _unnamed(node: Sample) -> Diagnostic:
         code="unnamed-site",
         message=f"a draw from a {node.family} has no name that the program gives it",
         location=node.location,
-        help="assign it to a variable first, as z = torch.bernoulli(probs)",
+        help="assign it to a variable before it is read, as in z = ...",
     )

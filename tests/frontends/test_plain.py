@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import distributions as td
+from torch.autograd import Variable
 
 import dgmcompile as dgm
 from dgmcompile.ir.graph import Noise
@@ -162,6 +164,61 @@ def test_a_model_that_torch_compiles_is_the_model_that_it_was_made_of():
     assert str(one) == str(two)
     assert one.name == "Model" and "encoder" in one
     assert dgm.compile(dgm.pair(torch.compile(model), Model(), model_args=(values(5, 3),)))(values(4, 3)).total > 0
+
+
+def test_variables_of_old_programs_are_tensors():
+    layer = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        mean = layer(Variable(x))
+        z = mean + mean.exp() * Variable(torch.randn(mean.size()))
+        return z.sin()
+
+    assert dgm.trace(model, (values(5, 3),)).latents == ("z",)
+    assert dgm.check(model, (values(5, 3),)).ok
+    assert type(Variable(torch.ones(1))) is Tensor
+
+
+def test_the_callers_autocast_is_for_calls_of_what_is_compiled():
+    layer = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        z = layer(x) + torch.randn_like(x)
+        return layer(z)
+
+    x = values(5, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        graph = dgm.trace(model, (x,))
+        assert torch.is_autocast_enabled("cpu")
+        assert dgm.compile(dgm.semi_auxiliary(graph))(x)["output"].dtype == torch.bfloat16
+    assert str(graph) == str(dgm.trace(model, (x,)))
+
+
+def test_autocast_inside_of_the_model_is_told_once():
+    layer = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            h = layer(layer(x)).sin()
+        return h + torch.randn_like(h)
+
+    with pytest.raises(dgm.CompileError) as found:
+        dgm.trace(model, (values(5, 3),))
+    assert [problem.code for problem in found.value.diagnostics] == ["autocast"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "words"),
+    [
+        (lambda x: dgm.target("y", x), "dgm.target takes a distribution, not a Tensor"),
+        (lambda x: dgm.site("z", 3.0), "dgm.site takes a tensor, not a float"),
+    ],
+)
+def test_marks_say_what_they_take(mark: Any, words: str):
+    with pytest.raises(TypeError, match=words):
+        mark(torch.ones(3))
+    with pytest.raises(dgm.CompileError, match=words):
+        dgm.trace(lambda x: mark(x), (torch.ones(3),))
 
 
 def test_a_pooling_layer_of_random_windows_is_a_call_that_draws_by_itself():

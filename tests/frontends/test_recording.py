@@ -132,6 +132,42 @@ def test_writes_through_strided_views_keep_their_gradient():
     assert_same(model, dtype=torch.float64)
 
 
+def test_what_a_law_computes_of_itself_may_be_read_after_it_was_drawn_from():
+    def model() -> None:
+        law = dist.Bernoulli(logits=pyro.param("logits", torch.ones(3)))
+        z = pyro.sample("z", law.to_event(1))
+        labels = dist.Categorical(logits=z)
+        k = pyro.sample("k", labels)
+        pyro.sample("x", dist.Normal(law.probs * z + labels.probs * k, 1.0).to_event(1))
+
+    assert set(dgm.trace(model).variables().edges) == {("z", "k"), ("z", "x"), ("k", "x")}
+    assert_same(model)
+
+
+def test_a_mode_that_the_program_sets_is_its_own_affair():
+    net = seeded(lambda: nn.Linear(3, 3))
+
+    def model(x: torch.Tensor) -> None:
+        torch.set_grad_enabled(False)
+        h = net(x)
+        torch.set_grad_enabled(True)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(h, 1.0).to_event(1), obs=x)
+
+    graph = dgm.trace(model, (torch.ones(4, 3),))
+    assert [guard.dim for guard in graph.guards] == [1, "rank"], "the batch is free"
+    assert_same(model, torch.ones(4, 3))
+
+
+def test_defaults_of_torchs_functions_are_not_written_out():
+    def model(x: torch.Tensor) -> torch.Tensor:
+        h = F.softmax(F.relu(x), dim=-1)
+        return h + torch.randn_like(h)
+
+    source = dgm.compile(dgm.trace(model, (torch.ones(2, 3),))).source
+    assert "F.softmax(F.relu(x), dim=-1)" in source
+
+
 # -- writes ------------------------------------------------------------------------------------------------------------
 
 
