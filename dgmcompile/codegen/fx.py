@@ -149,8 +149,7 @@ class _Writer:
                 if bound is not None:
                     self._assert(compare, found, bound, f"{shown}: {guard.reason}")
             return
-        same = operator.is_ if fixed is None or isinstance(fixed, bool) else operator.eq
-        self._assert(same, found, self._leaf(fixed), f"{shown} has to be {fixed}: {guard.reason}")
+        self._assert(operator.eq, found, self._leaf(fixed), f"{shown} has to be {fixed}: {guard.reason}")
 
     def _read(self, guard: Guard) -> Any:
         value = self._part(guard.path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import warnings
 from typing import Any
 
@@ -111,6 +113,29 @@ def test_it_is_a_program_again():
     graph = dgm.trace(by_fx, (x, noise))
     assert dgm.check(by_fx, (x, noise)).ok
     assert torch.equal(dgm.compile(graph)(x, noise)["output"], module(x, noise=noise)["output"])
+
+
+class Optional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor, flip: bool = False, scale: Any = None) -> Tensor:
+        z = self.net(x) + torch.randn(len(x), 2)
+        return -z if flip else z.sin()
+
+
+def test_arguments_that_may_be_left_out_are_no_obstacle():
+    x = values(5, 3)
+    module, by_fx = compiled(dgm.semi_auxiliary(dgm.trace(Optional(), (x,))))
+    noise = module.sample_noise(x)
+    expected = module(x, noise=noise)["output"]
+    again = [fx.symbolic_trace(by_fx), pickle.loads(pickle.dumps(by_fx)), copy.deepcopy(by_fx)]
+    assert all(torch.equal(one(x, noise=noise)["output"], expected) for one in [by_fx, *again])
+    exported = torch.export.export(by_fx, (x, False, None, noise)).module()
+    torch.testing.assert_close(exported(x, False, None, noise)["output"], expected)
+    with pytest.raises(AssertionError, match="flip has to be False"):
+        by_fx(x, True, None, noise)
 
 
 def test_a_pair_is_no_fx_module():
