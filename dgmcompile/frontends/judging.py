@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from dgmcompile.diagnostics import Location
+from dgmcompile.diagnostics import Diagnostic, Location
 from dgmcompile.frontends import refusals
 from dgmcompile.frontends.calls import Before, in_autocast, is_literal
-from dgmcompile.frontends.libraries import in_torch_or_pyro, is_library
+from dgmcompile.frontends.libraries import in_torch_or_pyro, is_library, is_users
 from dgmcompile.frontends.reads import is_harmless, use_of
-from dgmcompile.frontends.source import calling_frame, in_expand, location_of, user_frame
+from dgmcompile.frontends.source import calling_frame, in_expand, location_of, user_frame, users_location
 from dgmcompile.frontends.targets import (
     DROPOUTS,
     DTYPE_READS,
@@ -46,7 +47,8 @@ class Judge:
             return  # it asks where a tensor lies, or looks for nan in gradients
         origin, location = self._recorder.origin_of(node_args), location_of(frame)
         if origin is not None:
-            self._recording.errors.append(refusals.value_read(word, origin, location, use_of(frame)))
+            refusal = refusals.value_read(word, origin, location, use_of(frame))
+            self._recording.errors.append(_with_users_place(refusal))
             return
         if word in refusals.MEMORY:
             self._recorder.lend(node_args, location)
@@ -128,6 +130,15 @@ class Judge:
         path, _ = self._recorder.paths.of_tensor(whole)
         if path is not None:
             self._recording.state_writes.setdefault(path, refusals.state_write(path, location_of(user_frame())))
+
+
+def _with_users_place(refusal: Diagnostic) -> Diagnostic:
+    """Of what a package's code does: where the user's own has called it, and what can be done there."""
+    if refusal.location is None or is_users(refusal.location.file) or (place := users_location()) is None:
+        return refusal
+    note = f"it is the code of a package, which is called at {place}"
+    way_out = "choose arguments with which it does not ask, or call it outside of the model and pass what it returns"
+    return replace(refusal, notes=(*refusal.notes, note), help=way_out)
 
 
 def _shaping(target: str, arguments: tuple[Arg, Arg]) -> Arg:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import os
+import sysconfig
 from functools import cache
 from types import FrameType
 
@@ -24,7 +25,11 @@ _CALLERS = tuple(
 """What runs a model."""
 _STANDARD_LIBRARY = _folder(os.__file__)
 _DISPATCH = (os.path.join("torch", "_tensor.py"), os.path.join("torch", "overrides.py"))
-_SITE_PACKAGES = os.path.join(_STANDARD_LIBRARY, "site-packages", "")
+_SITE_PACKAGES = tuple(
+    os.path.join(folder, "")
+    for folder in (os.path.join(_STANDARD_LIBRARY, "site-packages"), *map(sysconfig.get_path, ("purelib", "platlib")))
+)
+"""Those of the interpreter, and those of the environment that it runs in."""
 
 
 def is_users(file: str) -> bool:

@@ -268,7 +268,8 @@ class _Forms:
         if readers and isinstance(readers[0], Call) and readers[0].name in self.forms:
             return f"{what} has no name in the program"
         if readers and isinstance(readers[0], Call) and name in self.forms and name != noise:
-            unnamed = f"{what}, a {self.forms[name].family}, has no name in the program"
+            family = self.forms[name].family
+            unnamed = f"{what}{'' if family.startswith('-') else f', a {family},'} has no name in the program"
             called = readers[0].target_name
             lost = f"{unnamed}, and what {called} makes of that has no law that is known"
             return lost if short_name(called) in RULES else unnamed

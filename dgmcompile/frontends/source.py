@@ -13,7 +13,7 @@ import torch
 
 from dgmcompile.diagnostics import Location
 from dgmcompile.frontends.fx_source import Stack, is_graph, place_in_line, stack_of
-from dgmcompile.frontends.libraries import in_torch_or_pyro, is_dispatch, is_library, is_recording
+from dgmcompile.frontends.libraries import in_torch_or_pyro, is_dispatch, is_library, is_recording, is_users
 
 Span = tuple[int, int, int, int]
 """First line, first column, last line, last column; columns count UTF-8 bytes from 0, as in ast."""
@@ -36,6 +36,14 @@ def calling_frame() -> FrameType | None:
     while frame is not None and is_dispatch(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
+
+
+def users_location() -> Location | None:
+    """Where the user's own code is, which may have called that of a package; None where none of it runs."""
+    frame = user_frame()
+    while frame is not None and not is_users(frame.f_code.co_filename):
+        frame = _caller(frame)
+    return location_of(frame)
 
 
 def library_call() -> FrameType | None:

@@ -195,3 +195,19 @@ def test_a_cache_is_no_part_of_a_graph_of_fx():
     with pytest.raises(dgm.CompileError, match="DynamicCache") as raised:
         dgm.to_fx(dgm.trace(build(8).eval(), (x,)))
     assert raised.value.diagnostics[0].code == "no-fx-module"
+
+
+def test_a_package_that_asks_for_values_is_refused_where_it_is_called():
+    """With a mask of words, transformers asks whether any is left out."""
+    net = bert(8).eval()
+
+    def model(words: Tensor, mask: Tensor) -> Tensor:
+        hidden = net(words, attention_mask=mask).last_hidden_state
+        z = hidden + torch.randn_like(hidden)
+        return z.sin()
+
+    with pytest.raises(dgm.CompileError) as found:
+        dgm.trace(model, (TOKENS, (TOKENS > 3).long()))
+    (problem,) = found.value.diagnostics
+    line = model.__code__.co_firstlineno + 1
+    assert problem.code == "value-branch" and f"test_networks.py:{line}" in problem.notes[-1]
