@@ -69,7 +69,7 @@ def lifted(
         weak: node -> what a graph of fx calls it, which is a name if there is no other.
         has_zeros: is some element of an argument, parameter or literal 0?
     """
-    apart = parted(nodes)
+    apart = parted(_with_standard_laws(nodes, has_zeros))
     found = _Forms(apart.nodes, weak, has_zeros)
     new, dropped, recovered, reasons = dict[str, list[Node]](), set[str](), dict[str, Drawn](), dict[str, str]()
     for noise in (node for node in apart.nodes if found.is_noise(node)):
@@ -85,6 +85,22 @@ def lifted(
         recovered[noise.name] = Drawn(new[last][0].name, undo=found.forms[last].undo)
     kept = [one for node in apart.nodes if node.name not in dropped for one in new.get(node.name, [node])]
     return Lifted(_with_sites(_with_needed(kept, found.algebra.nodes)), recovered, apart.parts, reasons)
+
+
+def _with_standard_laws(nodes: Sequence[Node], has_zeros: Callable[[Node], bool]) -> list[Node]:
+    """``Normal(0, 1).sample()`` is noise as ``torch.randn()`` is."""
+    algebra = Algebra({node.name: node for node in nodes}, has_zeros)
+
+    def noise(node: Node) -> Node:
+        if not isinstance(node, Sample) or node.site is not None or node.transforms or node.event_dim:
+            return node
+        params = {key: algebra.number(value) for key, value in node.params.items()}
+        law = next((law for law, form in START.items() if (form.family, form.params) == (node.family, params)), None)
+        if law is None:
+            return node
+        return Noise(name=node.name, law=law, shape=node.shape, dtype=node.dtype, location=node.location)
+
+    return [noise(node) for node in nodes]
 
 
 def _with_sites(nodes: list[Node]) -> list[Node]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
-from dgmcompile.ir.graph import Input, Node, Parameter
+from dgmcompile.ir.graph import Input, Node, Noise, Parameter
 
 
 def named(nodes: Iterable[Node], hints: dict[str, str]) -> dict[str, str]:
@@ -27,7 +27,9 @@ def _wanted(node: Node, hints: dict[str, str]) -> str:
         return node.site.name
     if isinstance(node, Input):
         return ".".join(map(str, node.path))
-    return node.path if isinstance(node, Parameter) else hints.get(node.name) or "value"
+    if isinstance(node, Parameter):
+        return node.path
+    return hints.get(node.name) or ("noise" if isinstance(node, Noise) else "value")
 
 
 def unused(name: str, taken: Container[str]) -> str:

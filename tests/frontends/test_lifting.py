@@ -356,6 +356,13 @@ def by_distribution(x: Tensor) -> Tensor:
     return z.sin()
 
 
+def by_distribution_in_parts(x: Tensor) -> Tensor:
+    e = td.Normal(0.0, 1.0).sample((len(x), 6))
+    z = BELOW(x) + deviation(x) * e[:, :3]
+    w = ABOVE(x) + deviation(z) * e[:, 3:]
+    return w.sin()
+
+
 def by_literals(x: Tensor) -> Tensor:
     e = td.Normal(torch.zeros(3), torch.ones(3)).sample((len(x),))
     z = BELOW(x) + deviation(x) * e
@@ -398,6 +405,7 @@ MADE: dict[Callable[[Tensor], Tensor], list[tuple[str, str]]] = {
     by_uniform: [("z", "Bernoulli")],
     by_gumbel: [("z", "Categorical")],
     by_parts: [("z", "Normal"), ("w", "Normal")],
+    by_distribution_in_parts: [("z", "Normal"), ("w", "Normal")],
 }
 
 
@@ -417,6 +425,13 @@ def test_the_law_of_quantiles_is_that_of_the_distribution():
     noise = torch.randn(5, 3)
     found = dgm.compile(dgm.semi_auxiliary(dgm.trace(by_quantiles, (x,))))(x, noise={"z_noise": noise})["z"]
     torch.testing.assert_close(found, BELOW(x) + deviation(x) * noise)
+
+
+@pytest.mark.parametrize("draw", [torch.randn_like, lambda x: td.Normal(0.0, 1.0).sample(x.shape)])
+def test_standard_draws_without_a_name_are_noise(draw: Callable[[Tensor], Tensor]):
+    graph = dgm.trace(lambda x: BELOW(x + draw(x).sin()), (values(5, 3),))
+    assert (graph.latents, graph.noises) == ((), ("noise",))
+    assert [warning.code for warning in graph.warnings] == ["kept-noise"]
 
 
 LOGITS = values(5, 3)
