@@ -15,6 +15,7 @@ import torch
 
 from dgmcompile.frontends.algebra import Algebra
 from dgmcompile.frontends.forms import ARITHMETIC, NOISES, RESHAPING, RULES, START, Form, Operation, drawn, reads_same
+from dgmcompile.frontends.idioms import with_logits
 from dgmcompile.frontends.noise_parts import TAKING_APART, View, parted
 from dgmcompile.frontends.targets import short_name
 from dgmcompile.ir.binding import Drawn
@@ -69,7 +70,7 @@ def lifted(
         weak: node -> what a graph of fx calls it, which is a name if there is no other.
         has_zeros: is some element of an argument, parameter or literal 0?
     """
-    apart = parted(_with_standard_laws(nodes, has_zeros))
+    apart = parted(with_logits(_with_standard_laws(nodes, has_zeros)))
     found = _Forms(apart.nodes, weak, has_zeros)
     new, dropped, recovered, reasons = dict[str, list[Node]](), set[str](), dict[str, Drawn](), dict[str, str]()
     for noise in (node for node in apart.nodes if found.is_noise(node)):

@@ -394,6 +394,31 @@ def by_parts(x: Tensor) -> Tensor:
     return w.sin()
 
 
+def concrete(x: Tensor) -> Tensor:
+    u = torch.rand_like(x)
+    z = torch.sigmoid((BELOW(x) + torch.log(u) - torch.log(1 - u)) / 0.5)
+    return z.sin()
+
+
+def concrete_with_epsilons(x: Tensor) -> Tensor:
+    u = torch.rand_like(x)
+    noise = torch.log(u + 1e-20) - torch.log(1 - u + 1e-20)
+    z = torch.sigmoid((BELOW(x) + noise) / 0.5)
+    return z.sin()
+
+
+def logistic(x: Tensor) -> Tensor:
+    u = torch.rand_like(x)
+    z = BELOW(x) + deviation(x) * (u.log() - torch.log1p(-u))
+    return z.sin()
+
+
+def logistic_of_odds(x: Tensor) -> Tensor:
+    u = torch.rand_like(x)
+    z = BELOW(x) + deviation(x) * torch.log(u / (1 - u))
+    return z.sin()
+
+
 MADE: dict[Callable[[Tensor], Tensor], list[tuple[str, str]]] = {
     residual: [("z_0", "Normal"), ("z_1", "Normal")],
     multiple: [("z", "Normal")],
@@ -405,6 +430,10 @@ MADE: dict[Callable[[Tensor], Tensor], list[tuple[str, str]]] = {
     by_uniform: [("z", "Bernoulli")],
     by_gumbel: [("z", "Categorical")],
     by_parts: [("z", "Normal"), ("w", "Normal")],
+    concrete: [("z", "RelaxedBernoulli")],
+    concrete_with_epsilons: [("z", "RelaxedBernoulli")],
+    logistic: [("z", "Logistic")],
+    logistic_of_odds: [("z", "Logistic")],
     by_distribution_in_parts: [("z", "Normal"), ("w", "Normal")],
 }
 
@@ -438,6 +467,8 @@ LOGITS = values(5, 3)
 
 UNKNOWN: dict[str, Callable[[Tensor], Tensor]] = {
     "quantiles of no law that is known": lambda u: torch.sign(u - 0.5) * torch.log1p(-2 * (u - 0.5).abs()),
+    "logarithms and itself": lambda u: (u.log() - torch.log1p(-u)) * u,
+    "logarithms of two": lambda u: u.log() - torch.log1p(-torch.rand(5, 3)),
     "over another dim": lambda u: (LOGITS - torch.log(-torch.log(u))).argmax(0).float(),
     "by a submodule": lambda u: nn.Softmax(-1)(LOGITS - torch.log(-torch.log(u))),
     "of every other element": lambda u: LOGITS[:, :2] + LOGITS[:, :2].exp() * u[:, ::2],
@@ -451,7 +482,7 @@ def test_noise_of_which_a_part_is_lost_is_no_variable_and_is_told(name: str):
         return UNKNOWN[name](u).sin()
 
     graph = dgm.trace(model, (values(5, 3),))
-    assert graph.latents == () and [warning.code for warning in graph.warnings] == ["kept-noise"]
+    assert graph.latents == () and {warning.code for warning in graph.warnings} == {"kept-noise"}
 
 
 NAMED_AS_FUNCTIONS = [
