@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import dgmcompile as dgm
-from dgmcompile.distill.losses import LossOptions, with_losses
+from dgmcompile.distill.losses import LossOptions
 from dgmcompile.ir.graph import Sample
 from dgmcompile.report import PairReport
 from tests import seeds
@@ -180,7 +180,7 @@ def test_a_model_chooses_a_divergence():
     found = losses(asking(divergence="wasserstein2"), student)
     torch.testing.assert_close(found.latent["z"], torch.tensor(0.25))
     pair = dgm.pair(asking(divergence="wasserstein2"), student, model_args=(values(4),))
-    rows = PairReport.of(pair, with_losses(pair), LossOptions()).terms
+    rows = PairReport.of(pair, LossOptions()).terms
     assert {row.site: row.divergence for row in rows} == {"z": "wasserstein2", "k": "kl", "x": "kl"}
 
 
