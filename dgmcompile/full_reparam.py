@@ -395,8 +395,14 @@ class _Tensors:
         for param in family.params:
             given = given_as(param, params, family)
             if given is not None:
-                found[param] = params[given] if given == param else _converted(param, given, family, params)
+                value = params[given] if given == param else _converted(param, given, family, params)
+                found[param] = self._canonical(value) if isinstance(value, Law) else value
         return found
+
+    def _canonical(self, part: Law) -> Law:
+        """A distribution inside another one, in canonical parameters; of an unknown family as it is."""
+        family = COMPOSITIONS.get(part.family) or NOISE_TRANSFORMS.get(part.family)
+        return part if family is None else replace(part, params=self._parameters(family, part.params))
 
     def _noise(self, law: str, shape: Shape, dtype: torch.dtype) -> Tensor:
         """A site of the trace; the plates around the variable are around it too."""

@@ -518,3 +518,37 @@ def test_an_option_that_there_is_not_is_refused(option: Any):
 
     with pytest.raises(CompileError, match="unknown-option"):
         sites(dgm.FullReparam()(model))
+
+
+def gaussian(size: int, *batch: int) -> Any:
+    """By its covariance, of which the transform takes the factor."""
+    return dist.MultivariateNormal(torch.zeros(*batch, size), 1.3 * torch.eye(size))
+
+
+def by_precision(size: int, *batch: int) -> Any:
+    return dist.MultivariateNormal(torch.zeros(*batch, size), precision_matrix=1.3 * torch.eye(size))
+
+
+WITH_PARTS: dict[str, Callable[[], Any]] = {
+    "GaussianMRF": lambda: dist.GaussianMRF(gaussian(2), gaussian(4), gaussian(4, 3)),
+    "GaussianHMM": lambda: dist.GaussianHMM(gaussian(2), torch.eye(2), gaussian(2), torch.eye(2), by_precision(2, 3)),
+    "MixtureSameFamily": lambda: dist.MixtureSameFamily(dist.Categorical(torch.ones(3)), by_precision(2, 3)),
+    "MixtureSameFamily of counts": lambda: dist.MixtureSameFamily(
+        dist.Categorical(logits=torch.zeros(3)), dist.Binomial(4, torch.full((3,), 0.3))
+    ),
+    "MaskedMixture": lambda: dist.MaskedMixture(torch.tensor([True, False]), dist.Bernoulli(0.3), dist.Geometric(0.4)),
+    "ZeroInflatedDistribution": lambda: dist.ZeroInflatedDistribution(dist.Poisson(2.0), gate=torch.tensor(0.3)),
+    "DiscreteHMM": lambda: dist.DiscreteHMM(torch.zeros(2), torch.zeros(2, 2), dist.Bernoulli(torch.full((3, 2), 0.3))),
+}
+
+
+@pytest.mark.parametrize("law", WITH_PARTS.values(), ids=WITH_PARTS)
+def test_distributions_inside_of_others_may_be_given_by_any_parameters(law: Callable[[], Any]):
+    def model() -> None:
+        pyro.sample("z", law())
+
+    graph = dgm.trace(model, targets=["z"])
+    noise = dgm.compile(dgm.auxiliary(graph)).sample_noise()
+    expected = dgm.compile(dgm.auxiliary(graph))(noise=noise)["z"]
+    program = poutine.condition(dgm.FullReparam()(model), data=noise)
+    torch.testing.assert_close(sites(program)["z"]["value"], expected)
