@@ -155,6 +155,7 @@ class TermWriter:
         scale = p.scale if isinstance(p.scale, int | float) else None
         weighs = scale is None and p.scale is not None
         averaged = {position for position in [self.batch.position(p)] if position is not None}
+        averaged = averaged or self.batch.inside(p, found.shape)
         if p.mask is not None:
             found = self._without_events(len(found.shape) - len(p.masked_shape), found, reduction)
             found = self._weighted(found, p.mask, True, name)
@@ -220,28 +221,37 @@ class Batch:
     def of(cls, pair: Pair) -> Batch:
         """The outermost vectorised plate of the first target that has one, or else of the first latent.
 
-        Without plates, of plain PyTorch the leading dim of the first target that has one; else that of the first
-        tensor, or the first whole number, among the arguments.
+        Without plates the size of the first tensor's leading dim, or the first whole number, among the arguments; of
+        plain PyTorch without either, the leading dim of the first target that has one.
         """
         for role in ("target", "latent"):
             for site in pair.compared:
                 if site.role == role and site.teacher.site and site.teacher.site.plates:
                     return cls(site.teacher.site.plates[0].name, None)
-        targets = [site.teacher.batch_shape for site in pair.compared if site.role == "target"]
-        if pair.binding.draws is not None and (leading := [shape[0] for shape in targets if shape]):
-            return cls(None, leading[0])
         inputs = [node for node in pair if isinstance(node, Input)]
         leading = [node.shape[0] for node in inputs if node.shape]
         numbers = [Size.symbol(node.name) for node in inputs if is_size(node)]
-        return cls(None, next(iter([*leading, *numbers]), None))
+        targets = [site.teacher.batch_shape for site in pair.compared if site.role == "target"]
+        drawn = [shape[0] for shape in targets if shape] if pair.binding.draws is not None else []
+        return cls(None, next(iter([*leading, *numbers, *drawn]), None))
 
     def position(self, law: Sample) -> int | None:
-        """Which dim of the law's shape is the batch, if it is in it."""
+        """Which dim of the law's shape is the batch, if it is in it.
+
+        A fixed number may be another's as well: it has to come first.
+        """
         dims = law.batch_shape
         if self.plate is None:
-            return 0 if dims and dims[0] == self.size else None
+            places = range(len(dims)) if isinstance(self.size, Size) else range(len(dims[:1]))
+            return next((place for place in places if dims[place] == self.size), None)
         plates = law.site.plates if law.site else ()
         return next((len(dims) + plate.dim for plate in plates if plate.name == self.plate), None)
+
+    def inside(self, law: Sample, shape: Shape) -> set[int]:
+        """Of a value, all but whose first dim is one event: where the batch is, which need not come first."""
+        if law.family != "Delta" or not isinstance(self.size, Size):
+            return set()
+        return {place for place, dim in enumerate(shape) if dim == self.size}
 
 
 def _product(dims: Iterable[Dim]) -> Dim:

@@ -8,7 +8,7 @@ from functools import reduce
 import torch
 
 from dgmcompile.frontends.targets import short_name
-from dgmcompile.ir.graph import Arg, Call, Constant, Dim, Node, Ref, Sample, Shape, leaves
+from dgmcompile.ir.graph import Arg, Call, Constant, Dim, Node, Parameter, Ref, Sample, Shape, leaves
 from dgmcompile.ir.size import broadcast_shapes
 
 DISCRETE = frozenset({"Bernoulli", "Categorical", "OneHotCategorical"})
@@ -17,8 +17,10 @@ _MASKS = DISCRETE | {"Binomial", "Poisson", "Geometric"}
 
 _POSITIVE = frozenset(["exp", "exp2", "softplus", "rsqrt", "sigmoid", "expit", "softmax", "ones", "ones_like"])
 _ROUNDED = ["sign", "round", "floor", "ceil", "trunc", "heaviside", "one_hot", "zeros", "zeros_like"]
-_CUT = ["relu", "relu6", "threshold", "hardtanh", "hardsigmoid", "clamp", "clip", "clamp_min"]
-_CHOSEN = ["where", "dropout", "tril", "triu", "masked_fill", "pad"]
+_CUT = ["relu", "relu6", "threshold", "hardtanh", "hardsigmoid", "clamp", "clip", "clamp_min", "clamp_max"]
+_CUT += ["softshrink", "hardshrink"]
+_CHOSEN = ["where", "dropout", "tril", "triu", "masked_fill", "pad", "index_fill", "scatter", "index_put", "eye"]
+_CHOSEN += ["diag_embed", "diag", "new_zeros", "scatter_add", "index_copy", "index_add"]
 _NEVER_NEGATIVE = frozenset(["relu", "relu6", "hardsigmoid", "abs", "absolute", "square", "sqrt", "norm", "std", "var"])
 _OFTEN_ZERO = frozenset([*_ROUNDED, *_CUT, *_CHOSEN])
 """What they return may be exactly 0, and is no scale."""
@@ -31,8 +33,14 @@ _VIEWS = ["view", "reshape", "flatten", "unsqueeze", "squeeze", "expand", "expan
 _PARTS = ["getitem", "chunk", "unbind", "split", "select", "narrow"]
 _COPIES = ["contiguous", "clone", "float", "double", "half", "bfloat16", "to", "type", "type_as", "identity", "detach"]
 _KEEP_SIGN = frozenset(["T", "mT", *_VIEWS, *_PARTS, *_COPIES])
-_OF_FIRST = _KEEP_SIGN | {"sqrt", "pow"}
-_OF_ALL = frozenset(["cat", "stack", "concat", "maximum", "minimum", *_ARITHMETIC])
+_REORDERED = ["repeat", "tile", "repeat_interleave", "flip", "roll", "index_select", "take_along_dim", "gather"]
+_REORDERED += ["broadcast_to", "movedim", "moveaxis", "interpolate", "max_pool1d", "max_pool2d", "max_pool3d"]
+_SUMMED = ["amax", "amin", "sum", "mean", "prod", "cumprod", "cumsum", "nan_to_num"]
+_THROUGH_0 = ["abs", "absolute", "square", "tanh", "sin", "log1p", "expm1", "normalize", "fmod", "frac", "sqrt", "pow"]
+_THROUGH_0 += ["gelu", "silu", "leaky_relu", "hardswish", "elu", "selu", "mish", "celu", "atan", "asinh", "erf"]
+_OF_FIRST = _KEEP_SIGN | frozenset([*_REORDERED, *_SUMMED, *_THROUGH_0])
+_OF_ALL = frozenset(["cat", "stack", "concat", "maximum", "minimum", "max", "min", "fmax", "fmin", *_ARITHMETIC])
+_OF_ALL |= {"hypot", "addcmul", "lerp"}
 """What they return is 0 where their first argument is, and where one of them is."""
 
 
@@ -40,7 +48,7 @@ class Algebra:
     """Arithmetic on parameters: of numbers at once, of tensors by further calls, which stay if something reads them."""
 
     def __init__(self, nodes: Mapping[str, Node], has_zeros: Callable[[Node], bool]) -> None:
-        """``has_zeros``: is some element of a leaf 0, as of a mask?"""
+        """``has_zeros``: is some element of a leaf 0, as of a mask, or of what a submodule returns?"""
         self._by_name, self._has_zeros = nodes, has_zeros
         self.nodes: dict[str, Call] = {}
 
@@ -148,6 +156,13 @@ class Algebra:
             case _:
                 return a
 
+    def is_fixed(self, a: Arg) -> bool:
+        """Is it a number, a literal, or what is filled with one, or a tensor that is not trained?"""
+        node = self._node(a.name) if isinstance(a, Ref) else None
+        if isinstance(node, Call):
+            return short_name(node.target_name) in (*_FILLED, "eye", "full", "full_like")
+        return node is None or isinstance(node, Constant) or (isinstance(node, Parameter) and not node.trainable)
+
     def rank(self, a: Arg) -> int:
         return len(self._node(a.name).shape or ()) if isinstance(a, Ref) else 0
 
@@ -165,12 +180,13 @@ class Algebra:
             return self.is_scale(args[0])
         if not self._is_real(a) or (isinstance(node, Sample) and node.family in _MASKS):
             return False
-        if not isinstance(node, Call):
+        if not isinstance(node, Call) or node.target_name.startswith("self."):
             return not self._has_zeros(node)
         if word in _OFTEN_ZERO:
             return self._is_positive(a.name)
         if word in _OF_ALL:
-            made_of = [arg for arg in leaves(args) if isinstance(arg, Ref | int | float)]
+            read = Ref | int | float if word in _ARITHMETIC else Ref
+            made_of = [arg for arg in leaves(args) if isinstance(arg, read)]
             return all(map(self.is_scale, made_of)) or self._is_positive(a.name)
         return True
 

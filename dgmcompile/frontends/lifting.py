@@ -13,7 +13,7 @@ from typing import TypeGuard
 
 import torch
 
-from dgmcompile.frontends.algebra import Algebra
+from dgmcompile.frontends.algebra import DISCRETE, Algebra
 from dgmcompile.frontends.forms import ARITHMETIC, NOISES, RESHAPING, RULES, START, Form, Operation, drawn, reads_same
 from dgmcompile.frontends.idioms import with_logits
 from dgmcompile.frontends.noise_parts import TAKING_APART, View, parted
@@ -75,7 +75,7 @@ def lifted(
     new, dropped, recovered, reasons = dict[str, list[Node]](), set[str](), dict[str, Drawn](), dict[str, str]()
     for noise in (node for node in apart.nodes if found.is_noise(node)):
         chain = found.chain(noise.name, variables)
-        if isinstance(noise, Sample) and (chain == [noise.name] or found.is_variable_by_itself(noise.name)):
+        if isinstance(noise, Sample) and found.is_variable_by_itself(noise.name):
             continue  # which it is already
         if chain is None:
             reasons[noise.name] = found.reason(noise.name)
@@ -139,6 +139,11 @@ def _with_needed(nodes: list[Node], parameters: Mapping[str, Call]) -> list[Node
             place(name)
         result.append(node)
     return result
+
+
+_CONVOLUTIONS = [f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)]
+_OF_NETWORKS = frozenset(["linear", "matmul", "mm", "mv", "bmm", "addmm", "baddbmm", "bilinear", *_CONVOLUTIONS])
+"""Besides submodules: calls by which a layer reads its input."""
 
 
 class _Forms:
@@ -214,7 +219,9 @@ class _Forms:
 
     def is_noise(self, node: Node) -> bool:
         """Is it drawn from a fixed law?"""
-        return isinstance(node, Noise) or (isinstance(node, Sample) and node.name in self.forms)
+        if isinstance(node, Sample) and node.site is None and node.family not in DISCRETE:
+            return all(map(self.algebra.is_fixed, leaves(dict(node.params))))
+        return isinstance(node, Noise)
 
     def chain(self, noise: str, variables: Mapping[str, str]) -> list[str] | None:
         """From the noise to the value that is the variable; None where there is none.
@@ -223,6 +230,8 @@ class _Forms:
         the last that has a name.
         """
         names = [noise]
+        if noise not in self.forms:
+            return None
         while (reader := self._only_reader(names[-1])) is not None and not self._ends(names[-1], reader, variables):
             names.append(reader)
         laws = [name for name in names[1:] if not self.forms[name].family.startswith("-")]
@@ -231,7 +240,7 @@ class _Forms:
         if not named:
             is_named = noise in variables or noise in self._sites or noise in self._weak
             return [noise] if is_named and noise in self._readers and self.is_variable_by_itself(noise) else None
-        if self._is_like_noise(named[-1]) and not self.is_variable_by_itself(named[-1]):
+        if self._is_like_noise(named[-1]) and not self._is_read_by(named[-1], lambda word: word not in ARITHMETIC):
             return None
         return names[: names.index(named[-1]) + 1]
 
@@ -310,14 +319,18 @@ class _Forms:
 
     def is_variable_by_itself(self, name: str) -> bool:
         """Is it, or are parts of it, read as the input of a network is?"""
-        return all(self._reads_as_it_is(self._by_name[reader]) for reader in self._readers.get(name, []))
+        return self._is_read_by(name, lambda word: not word or word in _OF_NETWORKS)
 
-    def _reads_as_it_is(self, node: Node) -> bool:
-        if not isinstance(node, Call):
-            return True
-        if reads_same(node) or short_name(node.target_name) in TAKING_APART:
-            return self.is_variable_by_itself(node.name)
-        return short_name(node.target_name) not in ARITHMETIC
+    def _is_read_by(self, name: str, known: Callable[[str], bool]) -> bool:
+        """Are all calls that read it, or parts of it, of a known word? That of a submodule is ""."""
+        for reader in (self._by_name[reader] for reader in self._readers.get(name, [])):
+            if not isinstance(reader, Call):
+                continue
+            word = short_name(reader.target_name)
+            passed_on = reads_same(reader) or word in TAKING_APART or word in ("cat", "stack", "concat")
+            if not (self._is_read_by(reader.name, known) if passed_on else known(word)):
+                return False
+        return True
 
     def sample(self, name: str) -> list[Node]:
         """The random variable in the place of a node, and a call after it where the node has another dtype."""

@@ -25,6 +25,20 @@ def is_standard(module: nn.Module) -> bool:
     return all(_is_plain(part) for part in module.modules())
 
 
+_OFTEN_ZERO = (nn.ReLU, nn.ReLU6, nn.Threshold, nn.Hardsigmoid, nn.Hardtanh, nn.Softshrink, nn.Hardshrink)
+_OFTEN_ZERO += (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d)
+_PASSING = (nn.Identity, nn.Flatten, nn.Unflatten, nn.Upsample, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_PASSING += (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.Softsign, nn.Tanh, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU)
+
+
+def may_return_zeros(module: nn.Module) -> bool:
+    """Is what it returns exactly 0 here and there, as behind a rectifier?"""
+    if isinstance(module, nn.Sequential):
+        telling = [part for part in module if not isinstance(part, _PASSING)]
+        return bool(telling) and may_return_zeros(telling[-1])
+    return isinstance(module, _OFTEN_ZERO)
+
+
 def _is_plain(module: nn.Module) -> bool:
     own = type(module).__module__.startswith("torch.nn.") and getattr(nn, type(module).__name__, None) is type(module)
     in_place = getattr(module, "inplace", False)

@@ -21,7 +21,7 @@ from dgmcompile.frontends.libraries import is_library
 from dgmcompile.frontends.lifting import Lifted, lifted
 from dgmcompile.frontends.merge import Difference, Numbers, Run, changes, compared, live, renamed
 from dgmcompile.frontends.module_calls import ModuleCalls
-from dgmcompile.frontends.modules import ModulePaths, is_standard, model_of, name_of
+from dgmcompile.frontends.modules import ModulePaths, is_standard, may_return_zeros, model_of, name_of
 from dgmcompile.frontends.naming import named
 from dgmcompile.frontends.outputs import with_drawn_results
 from dgmcompile.frontends.pyro import SiteRecorder, hidden_draws, repeated_sites, with_roles
@@ -167,6 +167,9 @@ class _Program:
                     return bool((self._arguments.tensors[path].detach() == 0).any())
                 case Constant(value=value):
                     return 0 in leaves(value)
+                case Call():
+                    module = recording.modules.get(node.target_name.removeprefix("self."))
+                    return module is not None and may_return_zeros(module)
                 case _:
                     return False
 

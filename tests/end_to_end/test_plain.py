@@ -327,3 +327,31 @@ def test_the_loss_of_a_generator_without_arguments_is_averaged_over_what_it_draw
     noise = loss.sample_noise()
     distance = (teacher.net(noise["z_noise"]) - student.net(noise["z_noise"])).square().sum(-1).mean()
     torch.testing.assert_close(loss(noise=noise).total, distance / 2 if returns_law else distance)
+
+
+class Chain(nn.Module):
+    """Three steps, of which the results are stacked along either dim."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.mean, self.decoder, self.dim = nn.Linear(4, 2), nn.Linear(2, 4), dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = list[Tensor]()
+        for _ in range(3):
+            z = self.mean(x) + 0.5 * torch.randn(x.shape[0], 2)
+            x = torch.tanh(self.decoder(z))
+            steps.append(x)
+        return torch.stack(steps, self.dim)
+
+
+def test_the_batch_is_averaged_wherever_it_stands():
+    teacher, student, x = Chain(0), Chain(0), values(4, 4)
+    found = dict[int, Any]()
+    for dim in (0, 1):
+        teacher.dim = student.dim = dim
+        loss = dgm.compile(dgm.pair(teacher, student, model_args=(x,)), latent_weight=1.0)
+        found[dim] = loss(x, noise=loss.sample_noise(x, generator=seeds.generator(1)))
+    for name, term in found[0].latent.items():
+        torch.testing.assert_close(term, found[1].latent[name])
+    torch.testing.assert_close(found[0].surrogate, found[1].surrogate)

@@ -550,3 +550,67 @@ def test_what_is_0_nowhere_is_a_scale(name: str):
     assert dgm.trace(model, (values(5, 3),)).latents == ("z",)
     report = dgm.check(model, (values(5, 3),))
     assert report.ok, str(report)
+
+
+REARRANGED: dict[str, Callable[[Tensor], Tensor]] = {
+    "flipped": lambda e: e.flip(1),
+    "rolled": lambda e: e.roll(1, 0),
+    "summed": lambda e: e.cumsum(0),
+    "bent": lambda e: torch.tanh(e),
+    "cut": lambda e: F.relu(e),
+    "sorted": lambda e: e.sort(-1).values,
+}
+
+
+@pytest.mark.parametrize("name", REARRANGED)
+def test_noise_that_is_rearranged_is_no_variable_and_is_told(name: str):
+    def model(x: Tensor) -> Tensor:
+        e = torch.randn_like(x)
+        z = BELOW(x) + deviation(x) * REARRANGED[name](e)
+        return z.sin()
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert graph.latents == () and [warning.code for warning in graph.warnings] == ["kept-noise"]
+
+
+FIXED: dict[str, Callable[[], Any]] = {
+    "a vector": lambda: td.Independent(td.Normal(torch.zeros(3), torch.ones(3)), 1),
+    "a Gaussian": lambda: td.MultivariateNormal(torch.zeros(3), torch.eye(3)),
+    "Laplace": lambda: td.Laplace(torch.zeros(3), torch.ones(3)),
+    "Student": lambda: td.StudentT(torch.full((3,), 5.0)),
+}
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_draws_of_a_fixed_law_of_which_others_are_made_are_told(name: str):
+    def model(x: Tensor) -> Tensor:
+        e = FIXED[name]().sample((len(x),))
+        z = BELOW(x) + deviation(x) * e
+        return z.sin()
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert [warning.code for warning in graph.warnings] == ["kept-noise"]
+    assert dgm.check(model, (values(5, 3),)).ok
+
+
+ZEROS: dict[str, Callable[[Tensor], Tensor]] = {
+    "a rectifier": nn.ReLU(),
+    "behind a layer": nn.Sequential(nn.Linear(3, 3), nn.ReLU()),
+    "and reshaped": nn.Sequential(nn.ReLU6(), nn.Identity()),
+    "dropout": nn.Dropout(),
+    "repeated": lambda h: F.relu(h[:, :1]).repeat(1, 3),
+    "its absolute value": lambda h: F.relu(h).abs(),
+    "a running product": lambda h: F.relu(h).cumprod(-1),
+    "the largest": lambda h: torch.max(h, torch.zeros_like(h)),
+    "clamped": lambda h: h.clamp_max(0.0),
+}
+
+
+@pytest.mark.parametrize("name", ZEROS)
+def test_what_passes_zeros_on_is_no_scale(name: str):
+    def model(x: Tensor) -> Tensor:
+        z = x + ZEROS[name](BELOW(x)) * torch.randn_like(x)
+        return z.sin()
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert graph.latents == () and "kept-noise" in [warning.code for warning in graph.warnings]
