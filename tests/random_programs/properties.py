@@ -196,7 +196,12 @@ class _Checks:
         with self._teacher.inside(), pyro.validation_enabled(False):  # what is observed need not be possible
             try:
                 found = get_model_relations(self._teacher.model, self._args, self._kwargs)["sample_sample"]
-            except (AttributeError, RuntimeError, TypeError):  # Pyro's tensors that know where they come from
+            except (
+                AttributeError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ):  # Pyro's tensors that know where they come from
                 return
         theirs = {(parent, child) for child, parents in found.items() for parent in parents if parent != child}
         parents = set(found) - self._masked_out()
