@@ -17,7 +17,7 @@ from dgmcompile.frontends.algebra import DISCRETE, Algebra
 from dgmcompile.frontends.forms import ARITHMETIC, NOISES, RESHAPING, RULES, START, Form, Operation, drawn, reads_same
 from dgmcompile.frontends.idioms import with_logits
 from dgmcompile.frontends.noise_parts import TAKING_APART, View, parted
-from dgmcompile.frontends.targets import short_name
+from dgmcompile.frontends.targets import DROPOUTS, short_name
 from dgmcompile.ir.binding import Drawn
 from dgmcompile.ir.graph import (
     Call,
@@ -142,7 +142,9 @@ def _with_needed(nodes: list[Node], parameters: Mapping[str, Call]) -> list[Node
 
 
 _CONVOLUTIONS = [f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)]
-_OF_NETWORKS = frozenset(["linear", "matmul", "mm", "mv", "bmm", "addmm", "baddbmm", "bilinear", *_CONVOLUTIONS])
+_PRODUCTS = ["linear", "matmul", "mm", "mv", "bmm", "addmm", "baddbmm", "bilinear"]
+_LAYERS = ["layer_norm", "batch_norm", "group_norm", "instance_norm", "rms_norm", *DROPOUTS]
+_OF_NETWORKS = frozenset([*_PRODUCTS, *_CONVOLUTIONS, *_LAYERS])
 """Besides submodules: calls by which a layer reads its input."""
 
 
