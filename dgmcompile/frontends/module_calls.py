@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -20,8 +21,20 @@ from dgmcompile.frontends.source import assigned_name, location_of, user_frame
 from dgmcompile.frontends.state import eager
 from dgmcompile.ir.graph import Ref, leaves, refs_in
 
-ModuleCall = Callable[..., Any]
-"""`nn.Module.__call__`, of the module that stands first."""
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a submodule, and how to make it: by `nn.Module.__call__`, of the module that stands first."""
+
+    original: Callable[..., Any]
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    path: str
+    frame: FrameType | None
+
+    def result(self) -> Any:
+        return self.original(self.module, *self.args, **self.kwargs)
 
 
 class ModuleCalls:
@@ -60,39 +73,33 @@ class ModuleCalls:
             nn.Module.__call__ = module_call  # type: ignore[method-assign]
             torch.autograd.Function.apply = apply  # type: ignore[method-assign]
 
-    def _called(self, original: ModuleCall, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _called(
+        self, original: Callable[..., Any], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         wrapped = type(module).__name__ == "OptimizedModule" or is_hooked(module)
         if wrapped or isinstance(module, self._opened):
             return original(module, *args, **kwargs)
-        path, frame = self._recorder.paths.of_module(module), user_frame()
+        call = _Call(original, module, args, kwargs, self._recorder.paths.of_module(module), user_frame())
         opened = self._opened and any(isinstance(inner, self._opened) for inner in module.modules())
         record = self._whole if is_standard(module) and not opened else self._span
-        return record(path, frame, original, module, args, kwargs)
+        return record(call)
 
-    def _whole(
-        self,
-        path: str,
-        frame: FrameType | None,
-        original: ModuleCall,
-        module: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+    def _whole(self, call: _Call) -> Any:
         """One of torch's own: what it does is known by its class."""
-        recorder, location = self._recorder, location_of(frame)
-        node_args, node_kwargs = recorder.arg(args), recorder.arg(kwargs)
+        recorder, path, frame, location = self._recorder, call.path, call.frame, location_of(call.frame)
+        node_args, node_kwargs = recorder.arg(call.args), recorder.arg(call.kwargs)
         with recorder.paused():
-            before = Before(args, kwargs)
-            result = original(module, *args, **kwargs)
-            if any(result is leaf for leaf in leaves((args, kwargs))) and not before.written():
+            before = Before(call.args, call.kwargs)
+            result = call.result()
+            if any(result is leaf for leaf in leaves((call.args, call.kwargs))) and not before.written():
                 result = result.view_as(result)  # as dropout in eval mode returns what it is given
-        self._keep(path, module, location)
+        self._keep(path, call.module, location)
         hint = assigned_name(frame) or module_hint(path)
         ref = recorder.call(f"self.{path}", node_args, node_kwargs, plain(result), location, hint)
         recorder.elements(ref, plain(result), frame)
         recorder.name_variable(recorder.without_gradient(ref, result, frame))
         if before.drew():
-            recorder.recording.warnings.append(refusals.random_module(path, module, location))
+            recorder.recording.warnings.append(refusals.random_module(path, call.module, location))
         if in_autocast():
             recorder.recording.poison[ref.name] = refusals.autocast(location)
         return result
@@ -106,24 +113,16 @@ class ModuleCalls:
                 place = f"{path}.{name}"
                 recording.state_writes.setdefault(place, refusals.state_write(place, location))
 
-    def _span(
-        self,
-        path: str,
-        frame: FrameType | None,
-        original: ModuleCall,
-        module: nn.Module,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
+    def _span(self, call: _Call) -> Any:
         """The calls that it makes are recorded; they can be made one call again."""
-        recorder, start = self._recorder, len(self._recorder.recording.nodes)
-        node_args, node_kwargs = recorder.arg(args), recorder.arg(kwargs)
-        result = original(module, *args, **kwargs)
+        recorder, frame, start = self._recorder, call.frame, len(self._recorder.recording.nodes)
+        node_args, node_kwargs = recorder.arg(call.args), recorder.arg(call.kwargs)
+        result = call.result()
         output, end = recorder.arg(plain(result)), len(recorder.recording.nodes)
         if all(isinstance(leaf, Ref | None) for leaf in leaves(output)) and refs_in(output):
             hints = tuple(assigned_name(frame, i) for i in range(len(result))) if isinstance(result, tuple) else ()
             names, location = (assigned_name(frame), *hints), location_of(frame)
-            span = ModuleSpan(path, module, start, end, node_args, node_kwargs, output, location, names)
+            span = ModuleSpan(call.path, call.module, start, end, node_args, node_kwargs, output, location, names)
             recorder.recording.spans.append(span)
             for leaf, value in zip(leaves(output), leaves(plain(result)), strict=True):
                 recorder.without_gradient(leaf, value, frame)
