@@ -93,9 +93,9 @@ def location_of(frame: FrameType | None) -> Location | None:
         text = linecache.getline(*stack[-1])
         return Location(*stack[-1], len(text) - len(text.lstrip()) + 1, len(text.rstrip()) + 1)
     file = frame.f_code.co_filename
-    return (
-        Location(file, frame.f_lineno) if (span := span_of(frame)) is None else _location(file, version_of(file), span)
-    )
+    if (span := span_of(frame)) is None:
+        return Location(file, frame.f_lineno)
+    return _location(file, version_of(file), span)
 
 
 @lru_cache(maxsize=4096)

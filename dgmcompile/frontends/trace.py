@@ -484,9 +484,10 @@ def _refuse_fresh(base: Run, again: Run) -> None:
 
 def _parameters_read(node: Node, run: Run) -> list[tuple[str, Tensor]]:
     """The trainable ones that a node is, or whose submodule it calls."""
-    if isinstance(node, Parameter) and not node.trainable:
-        return []
-    return [(path, tensor) for path, tensor in _tensors_read(node, run) if isinstance(tensor, nn.Parameter)]
+    found = _tensors_read(node, run)
+    if isinstance(node, Parameter):
+        return found if node.trainable else []
+    return [(path, tensor) for path, tensor in found if isinstance(tensor, nn.Parameter)]
 
 
 def _tensors_read(node: Node, run: Run) -> list[tuple[str, Tensor]]:

@@ -102,6 +102,16 @@ def test_weights_that_the_program_writes_are_no_weights(write: Any, make: Any, c
     torch.testing.assert_close(net.state_dict(), state)
 
 
+def test_a_tensor_with_a_gradient_that_is_made_anew_is_a_fresh_parameter():
+    def model() -> None:
+        weight = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+        pyro.sample("x", dist.Normal(weight * 2, 1.0).to_event(1))
+
+    with pytest.raises(dgm.CompileError) as found:
+        dgm.trace(model)
+    assert [problem.code for problem in found.value.diagnostics] == ["fresh-parameter"]
+
+
 def test_a_submodule_may_keep_statistics_of_its_own():
     norm = nn.BatchNorm1d(3)
 
