@@ -72,8 +72,14 @@ class Site:
     plates: tuple[Plate, ...] = ()
 
 
+class _Remembered:
+    """A slot that is no field, for what is asked of each node in each graph that holds it."""
+
+    __slots__ = ("_inputs",)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class Node(_Remembered):
     """A value. ``shape`` is None for what is no tensor; its dims may be `Size`."""
 
     name: str
@@ -90,7 +96,9 @@ class Node:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the nodes it reads, in order; one read twice stands twice."""
-        return tuple(names_in(self.arguments))
+        if not hasattr(self, "_inputs"):
+            object.__setattr__(self, "_inputs", tuple(names_in(self.arguments)))
+        return self._inputs
 
     def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
         """The same node with ``leaf`` applied (see `map_arg`) to arguments, shape and plate sizes."""
