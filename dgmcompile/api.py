@@ -160,7 +160,8 @@ def to_fx(graph: DGM) -> fx.GraphModule:
     """The model's calls as a `torch.fx.GraphModule`, for fx passes, drawers, `torch.export` and quantisation.
 
     ``module(*args, noise=noise)`` returns what the compiled model returns, from the noise that its ``sample_noise``
-    draws. Parameters, buffers and submodules are the user's own; what the graph takes as fixed is asserted.
+    draws; of a model that has none, ``module(*args)``. Parameters, buffers and submodules are the user's own; what
+    the graph takes as fixed is asserted.
 
     Errors:
         `CompileError` ``no-fx-module`` for a teacher-student pair; ``no-emitted-draw``.

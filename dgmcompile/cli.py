@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="dgmcompile",
-    help="A compiler for deep directed graphical models written in Pyro.",
+    help="A compiler for deep directed graphical models, written in Pyro or in plain PyTorch.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -182,10 +183,10 @@ def _matches(given: list[str]) -> dict[str, str | None]:
 
 @contextmanager
 def _compiling() -> Iterator[Callable[[str], None]]:
-    """Progress on standard error, where that is a terminal; a refusal ends the command, with no traceback."""
+    """Progress on standard error, where that is a terminal, and what the program prints; a refusal ends the command."""
     from dgmcompile.diagnostics import CompileError
 
-    with Console(stderr=True).status("") as status:
+    with Console(stderr=True).status("") as status, contextlib.redirect_stdout(sys.stderr):
         try:
             yield lambda stage: status.update(escape(stage))
         except CompileError as error:

@@ -174,7 +174,9 @@ class _Writer:
     def _call(self, call: Call) -> Any:
         args, kwargs = self._arg(call.args), self._arg(dict(call.kwargs))
         if isinstance(call.target, Formula):
-            return self.graph.call_function(call.target.function, args, kwargs)
+            made = self.graph.call_function(call.target.function, args, kwargs)
+            made.meta["is_wrapped"] = True  # tools that trace again take a formula as it is
+            return made
         word = call.target.rpartition(".")[2]
         match call.target.split("."):
             case ["identity"]:

@@ -17,6 +17,7 @@ from dgmcompile.codegen.inlining import bare_name, delayed, has_effect, is_anony
 from dgmcompile.codegen.names import Namespace, is_plain, one_line
 from dgmcompile.diagnostics import InternalError, Location
 from dgmcompile.ir.graph import (
+    Arg,
     Argument,
     Call,
     Constant,
@@ -144,7 +145,9 @@ class Frame:
         return self._namespace.new(name, "argument")
 
     def _read_by(self, node: Node) -> tuple[str, ...]:
-        return () if isinstance(node, Noise) and not self.draws else node.inputs
+        if isinstance(node, Noise) and not self.draws:
+            return ()
+        return _without_fixed(node, self.graph).inputs if isinstance(node, Call) else node.inputs
 
     def _needed(self, results: Sequence[str]) -> list[Node]:
         wanted = set(results)
@@ -456,14 +459,26 @@ def _without_fixed(call: Call, graph: Graph) -> Call:
     submodule = graph.binding.modules.get(path) if call.target_name.startswith("self.") else None
     if submodule is None or submodule.body is None:
         return call
-    taken = {argument.name for argument in submodule.body.arguments}
-    given = inspect.signature(submodule.module.forward).bind(*call.args, **call.kwargs).arguments
+    taken = {argument.name.lstrip("*") for argument in submodule.body.arguments}
+    signature = inspect.signature(submodule.module.forward)
+    given = signature.bind(*call.args, **call.kwargs).arguments
     kept = {name: value for name, value in given.items() if name in taken}
     if len(kept) == len(given):
         return call
-    positional = len(call.args) if list(given)[: len(kept)] == list(kept) else 0
-    values = list(kept.values())
-    return replace(call, args=tuple(values[:positional]), kwargs=dict(list(kept.items())[positional:]))
+    kinds = {signature.parameters[name].kind: name for name in kept}
+    rest = kept.pop(kinds.get(inspect.Parameter.VAR_KEYWORD, ""), {})
+    if (several := kinds.get(inspect.Parameter.VAR_POSITIONAL)) is not None:
+        before = list(kept)[: list(kept).index(several)]
+        args = (*(kept.pop(name) for name in before), *map(_if_read, kept.pop(several)))
+    else:
+        positional = len(call.args) if list(given)[: len(kept)] == list(kept) else 0
+        args = tuple(kept.pop(name) for name in list(kept)[:positional])
+    return replace(call, args=args, kwargs={**kept, **{name: value for name, value in rest.items() if names_in(value)}})
+
+
+def _if_read(value: Arg) -> Arg:
+    """What a body reads of an argument: a tensor; a literal is part of the body, and only keeps the others' places."""
+    return value if names_in(value) else None
 
 
 def _on_lines(text: str) -> str:

@@ -157,7 +157,7 @@ class DrawRecorder:
             recorder.written(value, ref)
         recorder.recording.draws.append(node.name)
         recorder.recording.origin[node.name] = f"site {variable or drawn_by!r}"
-        recorder.recording.strays[node.name] = refusals.stray_random(drawn_by, location)
+        recorder.recording.strays[node.name] = refusals.beside_sites(drawn_by, location)
         return node
 
     def _module_called(self, path: str, result: Any) -> Any:

@@ -87,7 +87,7 @@ class Judge:
         refused = None
         drew = before.drew() or any(isinstance(leaf, torch.Generator) for leaf in literals)
         if drew and short_name(name) in DROPOUTS:
-            self._recording.strays[ref.name] = refusals.stray_random(name, location)
+            self._recording.strays[ref.name] = refusals.beside_sites(name, location)
             self._recording.warnings_if_plain.append(refusals.random_call(name, location))
         elif drew:
             refused = refusals.stray_random(name, location)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -20,10 +21,11 @@ def site(name: str, value: Tensor) -> Tensor:
     It returns the value as it is. While a graph is made of the program, the variable is called ``name``; one that is
     computed and not drawn is a deterministic latent, compared by its distance.
     """
+    if (marks := _marks()) is None:
+        return value
     if not isinstance(value, Tensor):
         raise TypeError(f"dgm.site takes a tensor, not a {type(value).__name__}")
-    marks = _recording.get()
-    return value if marks is None else marks[0](name, value)
+    return marks[0](name, value)
 
 
 def target(name: str, distribution: Distribution) -> Tensor:
@@ -34,8 +36,12 @@ def target(name: str, distribution: Distribution) -> Tensor:
     if not isinstance(distribution, Distribution):
         given = type(distribution).__name__
         raise TypeError(f"dgm.target takes a distribution, not a {given}: a value is a target where it is returned")
-    marks = _recording.get()
+    marks = _marks()
     return distribution.sample() if marks is None else marks[1](name, distribution)
+
+
+def _marks() -> tuple[Mark, Mark] | None:
+    return None if torch.compiler.is_compiling() else _recording.get()
 
 
 @contextmanager

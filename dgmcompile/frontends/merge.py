@@ -13,7 +13,19 @@ from torch import Tensor
 from dgmcompile.frontends.polynomials import Quotient, explained, quotient, same_number
 from dgmcompile.frontends.recording import Recording
 from dgmcompile.ir.formulas import QUOTIENT
-from dgmcompile.ir.graph import Call, Constant, DeviceOf, Formula, Input, Node, Parameter, Ref, Sample, map_names
+from dgmcompile.ir.graph import (
+    Call,
+    Constant,
+    DeviceOf,
+    Formula,
+    Input,
+    Node,
+    Parameter,
+    Ref,
+    Sample,
+    map_names,
+    refs_in,
+)
 from dgmcompile.ir.size import Size
 
 
@@ -40,15 +52,19 @@ class Difference:
 
 
 def live(recording: Recording) -> list[Node]:
-    """What inputs, sites and deterministic sites are made of, renamed ``%0, %1, ...``; ties to the order recorded."""
+    """What inputs, sites and deterministic sites are made of, and what is passed to submodules on the way."""
     by_name = {node.name: node for node in recording.nodes}
+    passed: dict[str, list[str]] = {}
+    for span in recording.spans:
+        for name in refs_in(span.output):
+            passed.setdefault(name, []).extend(refs_in((span.args, span.kwargs)))
     sites = [node.name for node in recording.nodes if node.site is not None and node.name not in recording.hidden]
     todo = [*sites, *(node.name for node in recording.nodes if isinstance(node, Input))]
     needed = set[str]()
     while todo:
         if (name := todo.pop()) not in needed:
             needed.add(name)
-            todo += by_name[name].inputs
+            todo += (*by_name[name].inputs, *passed.get(name, ()))
     return [node for node in recording.nodes if node.name in needed]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -42,11 +42,13 @@ class ModuleCalls:
 
     Args:
         opened: torch's own modules, whose calls are seen none the less.
+        named: paths of submodules whose calls are seen, also inside of torch's own.
     """
 
-    def __init__(self, recorder: Recorder, opened: tuple[type[nn.Module], ...] = ()) -> None:
+    def __init__(self, recorder: Recorder, opened: tuple[type[nn.Module], ...] = (), named: Iterable[str] = ()) -> None:
         self._recorder = recorder
         self._opened = opened
+        self._named = tuple(named)
         self.on_result: Callable[[str, Any], Any] | None = None
         """Is given the path of each submodule that was called, and what it returned, which it may replace."""
 
@@ -79,8 +81,10 @@ class ModuleCalls:
         wrapped = type(module).__name__ == "OptimizedModule" or is_hooked(module)
         if wrapped or isinstance(module, self._opened):
             return original(module, *args, **kwargs)
-        call = _Call(original, module, args, kwargs, self._recorder.paths.of_module(module), user_frame())
+        path = self._recorder.paths.of_module(module)
+        call = _Call(original, module, args, kwargs, path, user_frame())
         opened = self._opened and any(isinstance(inner, self._opened) for inner in module.modules())
+        opened = opened or any(named.startswith(f"{path}.") for named in self._named)
         record = self._whole if is_standard(module) and not opened else self._span
         return record(call)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
+from dgmcompile.diagnostics import Diagnostic
+from dgmcompile.frontends.refusals import site_name
 from dgmcompile.ir.graph import Input, Node, Noise, Parameter
 
 
@@ -30,6 +32,15 @@ def _wanted(node: Node, hints: dict[str, str]) -> str:
     if isinstance(node, Parameter):
         return node.path
     return hints.get(node.name) or ("noise" if isinstance(node, Noise) else "value")
+
+
+def strange_names(nodes: Iterable[Node]) -> list[Diagnostic]:
+    """Of the sites whose names are none."""
+    return [site_name(n.site.name, n.location) for n in nodes if n.site is not None and not is_name(n.site.name)]
+
+
+def is_name(given: object) -> bool:
+    return isinstance(given, str) and bool(given)
 
 
 def unused(name: str, taken: Container[str]) -> str:

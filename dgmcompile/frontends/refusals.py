@@ -319,16 +319,37 @@ def autocast(location: Location | None) -> Diagnostic:
     )
 
 
+def site_name(given: object, location: Location | None) -> Diagnostic:
+    """A site is called by something that is no name."""
+    return Diagnostic(
+        code="site-name",
+        message=f"a site is called {given!r}: a name is a text that is not empty",
+        location=location,
+        help="call it by a text, as in pyro.sample('z', ...), dgm.site('z', ...) or names={'loc': 'z'}",
+    )
+
+
 def stray_random(name: str, location: Location | None) -> Diagnostic:
-    """Random numbers that no site accounts for."""
+    """Random numbers that no site accounts for, by a function that has no law here."""
     if name.rpartition(".")[2] == "randperm":
         return drawn_subsample(location)
     return Diagnostic(
         code="stray-random",
         message=f"{name} draws random numbers that are no random variable",
         location=location,
-        help="draw them by pyro.sample, by a distribution, by torch.rand, torch.randn and the like (docs/pytorch.md), "
+        help="draw them by torch.rand, torch.randn and the like (docs/pytorch.md), by a distribution, by pyro.sample, "
         "or by a submodule (nn.Dropout), which the graph keeps whole",
+    )
+
+
+def beside_sites(name: str, location: Location | None) -> Diagnostic:
+    """A draw by torch itself in a program that has sites of Pyro's."""
+    return Diagnostic(
+        code="stray-random",
+        message=f"{name} draws random numbers that are no random variable",
+        location=location,
+        help="draw them by pyro.sample, as the model's other variables, or by a submodule (nn.Dropout), which the "
+        "graph keeps whole",
     )
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
+from torch import nn
+
 from dgmcompile.frontends.calls import module_hint
 from dgmcompile.frontends.merge import renamed
 from dgmcompile.frontends.naming import named
@@ -52,8 +54,8 @@ def collapse(nodes: Sequence[Node], spans: Sequence[ModuleSpan], hints: dict[str
     replaced: dict[str, list[Node]] = {}
     end = -1
     for span in sorted(reversed(spans), key=lambda s: (s.start, -s.end)):
-        if span.start < end:
-            continue  # inside a span that is whole already
+        if span.start < end or type(span.module).__call__ is not nn.Module.__call__:
+            continue  # inside a span that is whole already; or it does more than its forward says
         inside = scope.inside(span)
         if not inside or (body := _body(scope, inside, span, spans)) is None:
             continue
@@ -186,7 +188,7 @@ def _body(scope: _Scope, inside: list[Node], span: ModuleSpan, spans: Sequence[M
         renamed(_with_known_sizes(collapsed.nodes), names.__getitem__),
         name=type(span.module).__name__,
         outputs={key: names[name] for key, name in outputs.items()},
-        arguments=tuple(Argument(name) for name in dict.fromkeys(str(path[0]) for path in arguments)),
+        arguments=_signature(span.module, {str(path[0]) for path in arguments}),
         binding=Binding(tensors, collapsed.modules),
     )
 
@@ -229,6 +231,15 @@ def _arguments(span: ModuleSpan) -> dict[tuple[str | int, ...], str] | None:
     for name, value in bound.arguments.items():
         walk(value, (name,))
     return found if len(set(found.values())) == len(found) else None
+
+
+def _signature(module: nn.Module, read: Container[str]) -> tuple[Argument, ...]:
+    """Those of the module's arguments that hold tensors."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return tuple(Argument(_STARS.get(p.kind, "") + p.name) for p in parameters if p.name in read)
+
+
+_STARS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
 
 def _own_lifted(node: Node, path: str, inputs: dict[str, Input]) -> Node | None:

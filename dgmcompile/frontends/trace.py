@@ -22,7 +22,7 @@ from dgmcompile.frontends.lifting import Lifted, lifted
 from dgmcompile.frontends.merge import Difference, Numbers, Run, changes, compared, live, renamed
 from dgmcompile.frontends.module_calls import ModuleCalls
 from dgmcompile.frontends.modules import ModulePaths, is_standard, may_return_zeros, model_of, name_of
-from dgmcompile.frontends.naming import named
+from dgmcompile.frontends.naming import named, strange_names
 from dgmcompile.frontends.outputs import with_drawn_results
 from dgmcompile.frontends.pyro import SiteRecorder, hidden_draws, repeated_sites, with_roles
 from dgmcompile.frontends.random_calls import DROPOUT_MODULES
@@ -190,10 +190,11 @@ class _Program:
         finally:
             for module, training in modes:
                 module.training = training
-        found = compared(base, other)
+        longer, shorter = sorted((base, other), key=lambda run: -len(run.nodes))
+        found = compared(longer, shorter)
         if isinstance(found, dict) and not found:
             return []
-        node = base.nodes[min(index for index, _ in found)] if isinstance(found, dict) else found.node
+        node = longer.nodes[min(index for index, _ in found)] if isinstance(found, dict) else found.node
         mode = "train" if modes[0][1] else "eval"
         return [refusals.frozen_mode(mode, node.location if node else None)]
 
@@ -230,7 +231,7 @@ class _Program:
         seed_everything(seed)
         generators = foreign_states()
         try:
-            modules = ModuleCalls(recorder, DROPOUT_MODULES if self._share_dropout else ())
+            modules = ModuleCalls(recorder, DROPOUT_MODULES if self._share_dropout else (), self._names)
             sites = SiteRecorder(recorder, calls)
             draws = DrawRecorder(recorder, modules, calls, self._names, self._share_dropout)
             unseen = recorder.unseen_calls() if first else nullcontext()
@@ -381,7 +382,7 @@ def _refuse(run: Run, counts: Callable[[str], bool] = lambda code: True) -> None
     kept = [run.recording.poison[n.name] for n in run.nodes if n.name in run.recording.poison]
     read = [path for node in run.nodes for path, _ in _tensors_read(node, run)]
     kept += [run.recording.state_writes[path] for path in read if path in run.recording.state_writes]
-    problems = _first_autocast([*run.recording.errors, *kept, *repeated_sites(run.nodes)])
+    problems = _first_autocast([*run.recording.errors, *kept, *strange_names(run.nodes), *repeated_sites(run.nodes)])
     if problems := [problem for problem in problems if counts(problem.code)]:
         raise CompileError(*dict.fromkeys(problems))
     if not any(node.site is not None for node in run.nodes) or (run.recording.is_plain and _is_constant(run.nodes)):
@@ -389,7 +390,7 @@ def _refuse(run: Run, counts: Callable[[str], bool] = lambda code: True) -> None
             Diagnostic(
                 code="no-sites",
                 message="the model has no sample site, and returns no tensor that depends on a draw or an argument",
-                help="draw its random variables by pyro.sample; or by torch, and return what is made of them",
+                help="draw its random variables, by torch or by pyro.sample, and return what is made of them",
             )
         )
 

@@ -9,7 +9,9 @@ from itertools import count
 
 from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.frontends.forms import reads_same
+from dgmcompile.frontends.naming import is_name
 from dgmcompile.frontends.recording import ModuleSpan, Recording
+from dgmcompile.frontends.refusals import site_name
 from dgmcompile.ir.graph import Call, Node, Sample, Site
 
 
@@ -43,6 +45,8 @@ def with_names(nodes: Sequence[Node], names: Mapping[str, str]) -> list[Node]:
         `CompileError` ``unknown-site`` for a name that no site has.
     """
     known = {node.site.name for node in nodes if node.site is not None}
+    if strange := [name for name in names.values() if not is_name(name)]:
+        raise CompileError(site_name(strange[0], None))
     if unknown := names.keys() - known:
         raise CompileError(_unknown(sorted(unknown), sorted(known)))
     kept = known - names.keys()

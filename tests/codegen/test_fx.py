@@ -108,6 +108,50 @@ def test_it_is_drawn_and_quantised():
     torch.testing.assert_close(small(x, noise)["output"], module(x, noise=noise)["output"], rtol=0.1, atol=0.1)
 
 
+class Thresholded(nn.Module):
+    """Its noise transform looks at its arguments' types, which a tool that traces the graph again cannot do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.bernoulli(torch.sigmoid(self.net(x)))
+        return torch.normal(z, 1.0)
+
+
+def test_tools_that_trace_again_take_it():
+    x = values(5, 3)
+    module, by_fx = compiled(dgm.auxiliary(dgm.trace(Thresholded(), (x,))))
+    noise = module.sample_noise(x)
+    expected = module(x, noise=noise)
+    for again in (pickle.loads(pickle.dumps(by_fx)), fx.symbolic_trace(by_fx)):
+        torch.testing.assert_close(again(x, noise=noise), expected)
+
+
+class CalledTwice(nn.Linear):
+    """What it does is more than its forward."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(super().__call__(x))
+
+
+def test_a_call_that_is_more_than_the_forward_is_made_once():
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = CalledTwice(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.normal(self.net(x), 1.0)
+
+    model, x = Model(), values(5, 3)
+    module, by_fx = compiled(dgm.trace(model, (x,)))
+    noise = module.sample_noise(x)
+    torch.testing.assert_close(by_fx(x, noise=noise), module(x, noise=noise))
+    assert dgm.check(model, (x,)).ok
+
+
 def test_it_is_a_program_again():
     _, module, by_fx, x, noise = made()
     graph = dgm.trace(by_fx, (x, noise))

@@ -17,6 +17,25 @@ from tests.frontends.latents import MEAN, PROBS, SCALE, families
 from tests.programs.program import values
 
 
+@pytest.mark.parametrize("path", ["net.0", "net.1.0"])
+def test_a_submodule_of_one_that_is_called_whole(path: str):
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 5), nn.Tanh()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x)
+
+    model, x = Deep(), values(6, 3)
+    graph = dgm.trace(model, (x,), names={path: "low"})
+    assert graph.latents == ("low",)
+    made: Any = dgm.compile(dgm.semi_auxiliary(graph))
+    low = model.net[0](x)
+    torch.testing.assert_close(made(x)["low"], low if path == "net.0" else model.net[1][0](low))
+    assert dgm.check(model, (x,)).ok
+
+
 class Layered(nn.Module):
     """Three layers, each with a draw of its own, made by one method; the last is returned."""
 
@@ -310,3 +329,27 @@ def test_what_is_no_model_is_refused(model: Any, word: str, use: Callable[..., A
     with pytest.raises(dgm.CompileError) as found:
         use(model, (values(5, 3),))
     assert [problem.code for problem in found.value.diagnostics] == ["no-model"] and word in str(found.value)
+
+
+@pytest.mark.parametrize("name", ["", 3, None])
+def test_a_name_is_a_text(name: Any):
+    def marked(x: Tensor) -> Tensor:
+        return dgm.site(name, torch.normal(x, 1.0)).sin()
+
+    def named(x: Tensor) -> Tensor:
+        z = torch.normal(x, 1.0)
+        return z.sin()
+
+    for model, names in ((marked, {}), (named, {"z": name})):
+        with pytest.raises(dgm.CompileError, match="site-name"):
+            dgm.trace(model, (values(3),), names=names)
+
+
+def test_marks_do_nothing_in_other_tracers():
+    class Model(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return dgm.site("z", x.exp()) + 1
+
+    x = values(3)
+    for tool in (torch.fx.symbolic_trace(Model()), torch.export.export(Model(), (x,), strict=True).module()):
+        torch.testing.assert_close(tool(x), x.exp() + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 from typing import Any
 
 import pyro
@@ -9,7 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import dgmcompile as dgm
 from dgmcompile.ir.graph import Call, Sample
@@ -83,6 +84,20 @@ def test_warned_of(model: nn.Module, code: str, message: str):
     assert (note.severity, note.code) == ("note", "chosen-targets")
     assert graph.warnings[0].location.line > 0
     assert dgm.compact(dgm.semi_auxiliary(graph)).warnings == graph.warnings
+
+
+class PlainByMode(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.dropout(x + 1, 0.5, training=self.training)
+        return torch.normal(h.reshape(-1), 1.0)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_warning_points_at_what_depends_on_the_mode(training: bool):
+    graph = dgm.trace(PlainByMode().train(training), (torch.zeros(4, 2),))
+    (warning,) = (one for one in graph.warnings if one.code == "frozen-mode")
+    assert warning.location is not None
+    assert "F.dropout" in linecache.getline(warning.location.file, warning.location.line)
 
 
 def test_modules_that_know_their_mode_are_not_warned_of():
