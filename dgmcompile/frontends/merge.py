@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from types import FunctionType
 from typing import Any
 
@@ -15,6 +15,7 @@ from dgmcompile.frontends.recording import Recording
 from dgmcompile.ir.formulas import QUOTIENT
 from dgmcompile.ir.graph import (
     Call,
+    Carry,
     Constant,
     DeviceOf,
     Formula,
@@ -23,10 +24,10 @@ from dgmcompile.ir.graph import (
     Parameter,
     Ref,
     Sample,
-    map_names,
+    Site,
     refs_in,
 )
-from dgmcompile.ir.size import Size
+from dgmcompile.ir.size import Monomial, Size, add, multiply
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Run:
 
     recording: Recording
     nodes: list[Node]
+    flat: list[Node]
+    """Before the steps of its loops were put together."""
 
     @cached_property
     def atoms(self) -> list[list[Any]]:
@@ -51,21 +54,23 @@ class Difference:
     found: str
 
 
-def live(recording: Recording) -> list[Node]:
-    """What inputs, sites and deterministic sites are made of, and what is passed to submodules on the way."""
-    by_name = {node.name: node for node in recording.nodes}
+def live(nodes: Sequence[Node], recording: Recording) -> list[Node]:
+    """Of the recording's nodes, what inputs, sites and deterministic sites are made of, and what is passed to
+    submodules on the way."""
+    by_name = {node.name: node for node in nodes}
     passed: dict[str, list[str]] = {}
     for span in recording.spans:
         for name in refs_in(span.output):
-            passed.setdefault(name, []).extend(refs_in((span.args, span.kwargs)))
-    sites = [node.name for node in recording.nodes if node.site is not None and node.name not in recording.hidden]
-    todo = [*sites, *(node.name for node in recording.nodes if isinstance(node, Input))]
+            passed.setdefault(name, []).extend(ref for ref in refs_in((span.args, span.kwargs)) if ref in by_name)
+    sites = [node.name for node in nodes if node.site is not None and node.name not in recording.hidden]
+    todo = [*sites, *(node.name for node in nodes if isinstance(node, Input))]
     needed = set[str]()
     while todo:
         if (name := todo.pop()) not in needed:
             needed.add(name)
-            todo += (*by_name[name].inputs, *passed.get(name, ()))
-    return [node for node in recording.nodes if node.name in needed]
+            node = by_name[name]
+            todo += (*node.inputs, *passed.get(name, ()), *((node.next.name,) if isinstance(node, Carry) else ()))
+    return [node for node in nodes if node.name in needed]
 
 
 def atoms(node: Node, position: dict[str, int]) -> list[Any]:
@@ -80,6 +85,10 @@ def atoms(node: Node, position: dict[str, int]) -> list[Any]:
 def _flatten(value: Any, found: list[Any], position: dict[str, int]) -> None:
     if isinstance(value, Ref):
         found.append(("ref", position[value.name]))
+    elif isinstance(value, Size):
+        terms = _terms(value, position)
+        found.append(("size", *(tuple(map(position.__getitem__, names)) for names, _ in terms)))
+        found += [coefficient for _, coefficient in terms]
     elif isinstance(value, Formula):
         found.append(value.name)
     elif isinstance(value, tuple | list):
@@ -96,10 +105,22 @@ def _flatten(value: Any, found: list[Any], position: dict[str, int]) -> None:
             _flatten(item, found, position)
     elif is_dataclass(value) and not isinstance(value, type):
         found.append(type(value).__name__)
-        for field in fields(value):
-            _flatten(getattr(value, field.name), found, position)
+        for name in _told(value):
+            _flatten(getattr(value, name), found, position)
     else:
         found.append(value)
+
+
+def _told(value: Any) -> list[str]:
+    """The fields that differ where two such values do: a site's name in a loop is that of its parts."""
+    names = [field.name for field in fields(value)]
+    return names[1:] if isinstance(value, Site) and value.parts else names
+
+
+def _terms(size: Size, order: Mapping[str, int]) -> list[tuple[Monomial, int]]:
+    """Of a polynomial, the constant first, as it may be 0 at one size alone."""
+    constant = dict(size.terms).get((), 0)
+    return [((), constant), *sorted((t for t in size.terms if t[0]), key=lambda term: [order[n] for n in term[0]])]
 
 
 Place = tuple[int, int]
@@ -249,10 +270,11 @@ def with_sizes(nodes: Sequence[Node], solved: Solved) -> list[Node]:
     by_node: dict[int, dict[int, Any]] = {}
     for (index, atom), number in solved.items():
         by_node.setdefault(index, {})[atom] = number
-    return [new for i, node in enumerate(nodes) for new in _symbolic(node, by_node.get(i, {}))]
+    position = {node.name: index for index, node in enumerate(nodes)}
+    return [new for i, node in enumerate(nodes) for new in _symbolic(node, by_node.get(i, {}), position)]
 
 
-def _symbolic(node: Node, numbers: dict[int, Any]) -> Iterator[Node]:
+def _symbolic(node: Node, numbers: dict[int, Any], position: Mapping[str, int]) -> Iterator[Node]:
     """What ``node`` needs, and the node itself."""
     new, made = dict(numbers), dict[Ref, Call]()
     for atom, number in numbers.items():
@@ -261,7 +283,7 @@ def _symbolic(node: Node, numbers: dict[int, Any]) -> Iterator[Node]:
             new[atom] = Ref(name)
             made[Ref(name)] = Call(name=name, target=QUOTIENT, args=number.arguments, location=node.location)
     yield from made.values()
-    node = _with_atoms(node, new) if new else node
+    node = _with_atoms(node, new, position) if new else node
     if isinstance(node, Sample):
         numbers_of = {key: value for key, value in node.params.items() if isinstance(value, Ref) and value in made}
         tensors = {key: _as_tensor(value, node) for key, value in numbers_of.items()}
@@ -283,7 +305,7 @@ def _as_tensor(number: Ref, like: Node) -> Call:
     )
 
 
-def _with_atoms(node: Node, new: dict[int, Any]) -> Node:
+def _with_atoms(node: Node, new: dict[int, Any], position: Mapping[str, int]) -> Node:
     """The node with some of its `atoms` replaced, by their index."""
     counter = [0]
 
@@ -304,9 +326,14 @@ def _with_atoms(node: Node, new: dict[int, Any]) -> Node:
         if isinstance(value, slice):
             step()
             return slice(rebuild(value.start), rebuild(value.stop), rebuild(value.step))
+        if isinstance(value, Size):
+            step()
+            made = [(names, new.get(step(), coefficient)) for names, coefficient in _terms(value, position)]
+            return reduce(add, (_product(names, coefficient) for names, coefficient in made))
         if is_dataclass(value) and not isinstance(value, type | Ref | Formula):
             step()
-            return replace(value, **{field.name: rebuild(getattr(value, field.name)) for field in fields(value)})
+            made = replace(value, **{name: rebuild(getattr(value, name)) for name in _told(value)})
+            return made.map_sizes(lambda size: size) if isinstance(made, Site) else made
         return new.get(step(), value)
 
     changes = {f.name: rebuild(getattr(node, f.name)) for f in fields(node) if f.name not in ("name", "location")}
@@ -318,17 +345,14 @@ def _with_atoms(node: Node, new: dict[int, Any]) -> Node:
     return replace(node, **changes)
 
 
+def _product(names: Monomial, coefficient: Size | int) -> Size | int:
+    return reduce(multiply, map(Size.symbol, names), coefficient)
+
+
 def _as_lists(value: Any) -> Any:
     return [_as_lists(item) for item in value] if isinstance(value, tuple) else value
 
 
 def renamed(nodes: Sequence[Node], new_name: Callable[[str], str]) -> list[Node]:
     """The nodes under other names, references included."""
-    return [replace(node.map_names(new_name), name=new_name(node.name), **_plates(node, new_name)) for node in nodes]
-
-
-def _plates(node: Node, new_name: Callable[[str], str]) -> dict[str, Any]:
-    if node.site is None:
-        return {}
-    plates = tuple(replace(plate, size=map_names(plate.size, new_name)) for plate in node.site.plates)
-    return {"site": replace(node.site, plates=plates)}
+    return [replace(node.map_names(new_name), name=new_name(node.name)) for node in nodes]

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 
 from dgmcompile.diagnostics import Diagnostic
 from dgmcompile.frontends.refusals import site_name
-from dgmcompile.ir.graph import Input, Node, Noise, Parameter
+from dgmcompile.ir.graph import Input, Node, Noise, Parameter, Site
 
 
 def named(nodes: Iterable[Node], hints: dict[str, str]) -> dict[str, str]:
@@ -21,17 +21,25 @@ def named(nodes: Iterable[Node], hints: dict[str, str]) -> dict[str, str]:
 
 
 def _precedence(node: Node) -> int:
-    return 0 if node.site else 1 if isinstance(node, Input) else 2 if isinstance(node, Parameter) else 3
+    if node.site:
+        return 2 if node.site.parts else 0
+    return 1 if isinstance(node, Input) else 3 if isinstance(node, Parameter) else 4
 
 
 def _wanted(node: Node, hints: dict[str, str]) -> str:
     if node.site:
-        return node.site.name
+        return variable_name(node.site)
     if isinstance(node, Input):
         return ".".join(map(str, node.path))
     if isinstance(node, Parameter):
         return node.path
     return hints.get(node.name) or ("noise" if isinstance(node, Noise) else "value")
+
+
+def variable_name(site: Site) -> str:
+    """The site's name, in a loop without the numbers of the step."""
+    texts = [part for part in site.parts if isinstance(part, str)]
+    return ("".join(texts).strip("_") or "site") if site.parts else site.name
 
 
 def strange_names(nodes: Iterable[Node]) -> list[Diagnostic]:

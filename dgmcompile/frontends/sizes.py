@@ -22,13 +22,16 @@ from dgmcompile.frontends.merge import (
     with_sizes,
 )
 from dgmcompile.frontends.polynomials import grid
-from dgmcompile.ir.graph import Call, Guard, Node, Parameter, Ref, leaves
+from dgmcompile.ir.graph import Call, Graph, Guard, Input, Loop, Node, Parameter, Ref, leaves
 
 _DENSE = 2
 """So many sizes at once may enter a polynomial that is no simple one."""
 
 _LARGE = (1003, 301, 101)
 """A program is tried at the first of these that its arithmetic allows."""
+
+_CALL = 1e6
+"""As many multiplications take as long as it takes to record one call."""
 
 _AFFORDABLE = 2e9
 """Multiplications, about, of a recording at a large size."""
@@ -161,6 +164,8 @@ class _Ranges:
         self._solved = solved
         self._nodes = with_sizes(base.nodes, solved)
         self._by_name = {node.name: node for node in self._nodes}
+        sizes = (Input(name=size_name(c), path=()) for c in classes)
+        self._loops = Graph([*sizes, *self._nodes]).loops
         self._modules = base.recording.modules
         self._problem = problem
 
@@ -220,7 +225,16 @@ class _Ranges:
         """About how many multiplications a recording takes at these sizes."""
         values = self._values(sizes)
         shapes = {n.name: [d if isinstance(d, int) else d.evaluate(values) for d in n.shape or ()] for n in self._nodes}
-        return sum(self._products(node, shapes) for node in self._nodes)
+        steps = {node.name: self._steps(node, values) for node in self._nodes}
+        once = sum(self._products(node, shapes) for node in self._nodes if steps[node.name] == 1)
+        again = ((self._products(node, shapes) + _CALL) * n for node in self._nodes if (n := steps[node.name]) > 1)
+        return once + sum(again)
+
+    def _steps(self, node: Node, values: Mapping[str, int]) -> int:
+        """How often a loop computes it."""
+        around = (self._by_name[loop] for loop in self._loops[node.name])
+        lengths = [loop.length for loop in around if isinstance(loop, Loop)]
+        return prod(length if isinstance(length, int) else length.evaluate(values) for length in lengths)
 
     def _products(self, node: Node, shapes: Mapping[str, list[int]]) -> float:
         """About how many multiplications make a node's value: of each element read or made as many as are summed."""

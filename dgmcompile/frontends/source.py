@@ -111,6 +111,34 @@ of_files = lru_cache(maxsize=256)
 """Of functions of a file and its version."""
 
 
+def loop_variable(location: Location | None) -> str:
+    """What counts the steps of the innermost loop around a place, as ``t`` in ``for t, x in enumerate(xs)``."""
+    if location is None:
+        return ""
+    loops = [
+        node
+        for node in tree_of(location.file, version_of(location.file))
+        if isinstance(node, ast.For | ast.comprehension) and _is_inside(location, node)
+    ]
+    innermost = max(loops, key=lambda loop: loop.target.lineno, default=None)
+    target = innermost and innermost.target
+    first = target.elts[0] if isinstance(target, ast.Tuple) else target
+    counts = innermost and isinstance(innermost.iter, ast.Call) and _name_of(innermost.iter.func) in _COUNTING
+    return first.id if counts and isinstance(first, ast.Name) else ""
+
+
+_COUNTING = ("range", "enumerate", "markov", "plate")
+
+
+def _is_inside(location: Location, loop: ast.For | ast.comprehension) -> bool:
+    last = loop.body[-1].end_lineno if isinstance(loop, ast.For) else loop.iter.end_lineno
+    return loop.target.lineno <= location.line <= (last or 0)
+
+
+def _name_of(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
 def forget_changed_files() -> None:
     """Programs are edited and loaded again while the process goes on."""
     linecache.checkcache()

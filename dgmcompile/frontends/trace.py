@@ -28,6 +28,7 @@ from dgmcompile.frontends.pyro import SiteRecorder, hidden_draws, repeated_sites
 from dgmcompile.frontends.random_calls import DROPOUT_MODULES
 from dgmcompile.frontends.record import KeptValues, Recorder
 from dgmcompile.frontends.recording import Recording
+from dgmcompile.frontends.rolling import rolled
 from dgmcompile.frontends.samplers import ending_samplers, seen_variables
 from dgmcompile.frontends.sizes import SizeFinder, size_name
 from dgmcompile.frontends.source import forget_changed_files
@@ -66,6 +67,7 @@ def trace(
     eval_mode: bool = False,
     names: Mapping[str, str] | None = None,
     share_dropout: bool = False,
+    roll: bool = False,
 ) -> Graph:
     """The graph of a program; its parameters and modules are bound, nothing of the user's is changed.
 
@@ -82,6 +84,7 @@ def trace(
             output is then a variable -> the name that it shall have.
         share_dropout: of a program of plain PyTorch, dropout is noise like other noise: drawn by ``sample_noise``, and
             shared by teacher and student where both have it in one shape. Otherwise it draws by itself, at every call.
+        roll: put the steps of a loop together (`dgmcompile.frontends.rolling`).
     Errors:
         `CompileError` with every problem that was found.
     """
@@ -89,7 +92,7 @@ def trace(
     arguments = Arguments(model, model_args, model_kwargs or {})
     forget_changed_files()
     with preserved() as state:
-        program = _Program(model, arguments, state, eval_mode, names or {}, share_dropout)
+        program = _Program(model, arguments, state, eval_mode, names or {}, share_dropout, roll)
         graph = program.graph(targets)
     return graph.evolve(name=name or name_of(model))
 
@@ -105,7 +108,9 @@ class _Program:
         eval_mode: bool,
         names: Mapping[str, str],
         share_dropout: bool,
+        roll: bool,
     ) -> None:
+        self._roll = roll
         self._names = names
         self._share_dropout = share_dropout
         self._called: set[str] = set()
@@ -257,7 +262,15 @@ class _Program:
         self._state.remember(self._paths.modules())
         after = foreign_states()
         recorder.recording.generators = tuple(name for name in after if after[name] != generators[name])
-        return Run(recorder.recording, live(recorder.recording))
+        return self._run(recorder.recording)
+
+    def _run(self, recording: Recording) -> Run:
+        flat = live(recording.nodes, recording)
+        if not self._roll or recording.is_plain:
+            return Run(recording, flat, flat)
+        loops = rolled(recording.nodes, recording.hints)
+        recording.hints = loops.hints
+        return Run(recording, live(loops.nodes, recording), flat)
 
     def _finish(self, recorder: Recorder, sites: SiteRecorder, draws: DrawRecorder) -> None:
         """A program that asks Pyro for nothing is one of plain PyTorch: its targets are what it marks, or returns."""
@@ -379,10 +392,10 @@ def _device(arguments: Arguments, paths: ModulePaths) -> torch.device:
 
 def _refuse(run: Run, counts: Callable[[str], bool] = lambda code: True) -> None:
     """What is wrong with the run, of the codes that count."""
-    kept = [run.recording.poison[n.name] for n in run.nodes if n.name in run.recording.poison]
-    read = [path for node in run.nodes for path, _ in _tensors_read(node, run)]
+    kept = [run.recording.poison[n.name] for n in run.flat if n.name in run.recording.poison]
+    read = [path for node in run.flat for path, _ in _tensors_read(node, run)]
     kept += [run.recording.state_writes[path] for path in read if path in run.recording.state_writes]
-    problems = _first_autocast([*run.recording.errors, *kept, *strange_names(run.nodes), *repeated_sites(run.nodes)])
+    problems = _first_autocast([*run.recording.errors, *kept, *strange_names(run.flat), *repeated_sites(run.flat)])
     if problems := [problem for problem in problems if counts(problem.code)]:
         raise CompileError(*dict.fromkeys(problems))
     if not any(node.site is not None for node in run.nodes) or (run.recording.is_plain and _is_constant(run.nodes)):
@@ -445,7 +458,7 @@ def _other_weights(run: Run) -> Iterator[None]:
 def _refuse_other_sites(first: Run, second: Run) -> None:
     """Another call of the program has to draw the same sites."""
     before, after = (
-        {n.site.name: n for n in run.nodes if n.site is not None and n.name not in run.recording.hidden}
+        {n.site.name: n for n in run.flat if n.site is not None and n.name not in run.recording.hidden}
         for run in (first, second)
     )
     if before.keys() == after.keys():

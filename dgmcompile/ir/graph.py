@@ -63,13 +63,35 @@ class Plate:
 class Site:
     """A named variable of the user's program; it stays on the node that holds the variable's value.
 
-    ``plates`` are the vectorised ones around it, outermost first.
+    ``plates`` are the vectorised ones around it, outermost first. In a loop each step has a site of its own:
+    ``parts`` are then those of its name, ``("z_", t)``, and ``name`` is ``z_{t}``.
     """
 
     name: str
     role: Role
     family: str = ""
     plates: tuple[Plate, ...] = ()
+    parts: tuple[str | Size, ...] = ()
+
+    def map_sizes(self, leaf: Callable[[Any], Any]) -> Site:
+        """The same site with ``leaf`` applied to the sizes in it."""
+        plates = tuple(replace(plate, size=leaf(plate.size)) for plate in self.plates)
+        if not self.parts:
+            return replace(self, plates=plates)
+        parts = tuple(part if isinstance(part, str) else leaf(part) for part in self.parts)
+        return replace(self, name=name_of_parts(parts), plates=plates, parts=_joined(parts))
+
+
+def name_of_parts(parts: Iterable[str | Dim]) -> str:
+    """``z_{t}``, where a number of a step is symbolic; ``z_3`` where it is known."""
+    return "".join(f"{{{part}}}" if isinstance(part, Size) else str(part) for part in parts)
+
+
+def _joined(parts: tuple[str | Dim, ...]) -> tuple[str | Size, ...]:
+    """None where no number is symbolic: it is the site of one step."""
+    if not any(isinstance(part, Size) for part in parts):
+        return ()
+    return tuple(part if isinstance(part, Size) else str(part) for part in parts)
 
 
 class _Remembered:
@@ -97,7 +119,8 @@ class Node(_Remembered):
     def inputs(self) -> tuple[str, ...]:
         """Names of the nodes it reads, in order; one read twice stands twice."""
         if not hasattr(self, "_inputs"):
-            object.__setattr__(self, "_inputs", tuple(names_in(self.arguments)))
+            parts = self.site.parts if self.site else ()
+            object.__setattr__(self, "_inputs", tuple(names_in((self.arguments, parts))))
         return self._inputs
 
     def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
@@ -106,17 +129,11 @@ class Node(_Remembered):
 
     def _map_type(self, leaf: Callable[[Any], Any]) -> Self:
         shape = None if self.shape is None else map_arg(self.shape, leaf)
-        return replace(self, shape=shape, site=_map_plates(self.site, leaf))
+        return replace(self, shape=shape, site=self.site and self.site.map_sizes(leaf))
 
     def map_names(self, new_name: Callable[[str], str]) -> Self:
         """The same node where every reference (not its own name) is renamed."""
         return self.map_leaves(partial(_rename, new_name))
-
-
-def _map_plates(site: Site | None, leaf: Callable[[Any], Any]) -> Site | None:
-    if site is None or not site.plates:
-        return site
-    return replace(site, plates=tuple(replace(plate, size=leaf(plate.size)) for plate in site.plates))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,13 +294,85 @@ class Sample(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise(Node):
-    """A draw of ``shape`` from a base law that has no parameters."""
+    """A draw of ``shape`` from a base law that has no parameters; in each step of ``steps``, another one."""
 
     law: str
+    steps: tuple[Size, ...] = ()
 
     @property
     def arguments(self) -> Arg:
-        return self.shape
+        return (self.shape, self.steps)
+
+    def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
+        return replace(self._map_type(leaf), steps=map_arg(self.steps, leaf))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop(Node):
+    """Steps that are done one after the other, ``length`` of them; its value is the number of the step, from 0 on.
+
+    A node that reads it, or that reads what reads it, has a value in each step: it is in the loop. `Stacked` and
+    `Final` are outside again. It is done anew in each step of the loops ``around``.
+    """
+
+    length: Dim
+    around: tuple[Size, ...] = ()
+
+    @property
+    def arguments(self) -> Arg:
+        return (self.length, self.around)
+
+    def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
+        return replace(self._map_type(leaf), length=leaf(self.length), around=map_arg(self.around, leaf))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carry(Node):
+    """What ``next`` was one step of the loop ``step`` before; ``init`` in the first one.
+
+    ``next`` makes no edge: what it refers to may depend on the carry.
+    """
+
+    step: Size
+    init: Arg
+    next: Ref
+
+    @property
+    def arguments(self) -> Arg:
+        return (self.step, self.init)
+
+    def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
+        step, init, following = leaf(self.step), map_arg(self.init, leaf), leaf(self.next)
+        return replace(self._map_type(leaf), step=step, init=init, next=following)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stacked(Node):
+    """The values of all steps of the loop ``step``, along a new first dimension."""
+
+    step: Size
+    value: Ref
+
+    @property
+    def arguments(self) -> Arg:
+        return (self.step, self.value)
+
+    def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
+        return replace(self._map_type(leaf), step=leaf(self.step), value=leaf(self.value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Final(Node):
+    """What ``carry`` would be in one step more."""
+
+    carry: Ref
+
+    @property
+    def arguments(self) -> Arg:
+        return self.carry
+
+    def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
+        return replace(self._map_type(leaf), carry=leaf(self.carry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,7 +543,33 @@ class Graph:
                 seen.add(name)
                 plates = node.site.plates if node.site else ()
                 todo += [*node.inputs, *names_in((node.shape, [plate.size for plate in plates]))]
+                todo += [node.next.name] if isinstance(node, Carry) else []
         return seen
+
+    @cached_property
+    def loops(self) -> Mapping[str, frozenset[str]]:
+        """Node -> the loops that it is in."""
+        found = {name: frozenset[str]() for name in self._order}
+        while True:
+            before = dict(found)
+            for node in self:
+                found[node.name] |= self._loops_of(node, found)
+            if found == before or not any(isinstance(node, Carry) for node in self):
+                return found
+
+    def _loops_of(self, node: Node, found: Mapping[str, frozenset[str]]) -> frozenset[str]:
+        around = frozenset[str]().union(*(found[name] for name in node.inputs))
+        match node:
+            case Loop():
+                return around | {node.name}
+            case Carry(next=following):
+                return around | found[following.name]
+            case Stacked(step=step):
+                return around - {*step.symbols}
+            case Final(carry=carry):
+                return around - {*cast(Carry, self[carry.name]).step.symbols}
+            case _:
+                return around
 
     def _named(self, wanted: Callable[[Node], bool]) -> tuple[str, ...]:
         return tuple(node.name for node in self if wanted(node))
@@ -498,12 +613,11 @@ class Graph:
         size is none. Node attributes: ``kind``, ``family``, ``shape``, ``plates``.
         """
         picture: nx.DiGraph[str] = nx.DiGraph()
-        reach: dict[str, frozenset[str]] = {}
+        reach = self._reach()
         for node in self:
-            parents = frozenset[str]().union(*(reach[n] for n in value_parents(node)))
             if (kind := variable_kind(node)) is None:
-                reach[node.name] = frozenset() if is_size(node) else parents
                 continue
+            parents = frozenset[str]().union(*(reach[n] for n in value_parents(node)))
             site = node.site
             picture.add_node(
                 node.name,
@@ -513,8 +627,22 @@ class Graph:
                 plates=site.plates if site else (),
             )
             picture.add_edges_from((parent, node.name) for parent in sorted(parents))
-            reach[node.name] = frozenset([node.name])
         return picture
+
+    def _reach(self) -> dict[str, frozenset[str]]:
+        """Node -> the variables on which what reads it depends by it; through carries, those of steps before."""
+        reach = {name: frozenset[str]() for name in self._order}
+        has_loops = any(isinstance(node, Carry) for node in self)
+        while True:
+            before = dict(reach)
+            for node in self:
+                if variable_kind(node) is not None:
+                    reach[node.name] = frozenset([node.name])
+                elif not is_size(node):
+                    carried = [node.next.name] if isinstance(node, Carry) else []
+                    reach[node.name] = frozenset[str]().union(*(reach[n] for n in (*value_parents(node), *carried)))
+            if reach == before or not has_loops:
+                return reach
 
 
 def variable_kind(node: Node) -> str | None:
@@ -540,7 +668,8 @@ def value_parents(node: Node) -> list[str]:
 
 def is_size(node: Node) -> bool:
     """Is its value a whole number that sizes are made of?"""
-    return node.shape is None and (isinstance(node, Input) or (isinstance(node, Call) and node.target == "size"))
+    is_read = isinstance(node, Input) or (isinstance(node, Call) and node.target == "size")
+    return isinstance(node, Loop) or (node.shape is None and is_read)
 
 
 _CONTAINERS = (tuple, list, dict, slice, Law)
@@ -628,9 +757,10 @@ def _digraph(nodes: Mapping[str, Node]) -> nx.DiGraph[str]:
         graph.add_node(node.name, node=node, position=position)
     for node in nodes.values():
         for name in node.inputs:
-            if name not in nodes:
-                raise InternalError(f"{node.name!r} reads {name!r}, which no node defines", "\n".join(nodes))
             graph.add_edge(name, node.name)
+        following = (node.next.name,) if isinstance(node, Carry) else ()
+        if missing := [name for name in (*node.inputs, *following) if name not in nodes]:
+            raise InternalError(f"{node.name!r} reads {missing[0]!r}, which no node defines", "\n".join(nodes))
     return graph
 
 

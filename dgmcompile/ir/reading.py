@@ -18,14 +18,17 @@ from dgmcompile.ir.graph import (
     Arg,
     Argument,
     Call,
+    Carry,
     Constant,
     DeviceOf,
     Dim,
+    Final,
     Formula,
     Graph,
     Guard,
     Input,
     Law,
+    Loop,
     Node,
     Noise,
     Parameter,
@@ -35,7 +38,9 @@ from dgmcompile.ir.graph import (
     Sample,
     Shape,
     Site,
+    Stacked,
     TransformStep,
+    name_of_parts,
 )
 from dgmcompile.ir.size import Size, add, multiply
 from dgmcompile.ir.writing import PLAIN_TARGETS, TORCH_LITERALS
@@ -134,7 +139,7 @@ class _Line:
 
     @property
     def is_size(self) -> bool:
-        return _has_no_shape(self.annotation) and self.head in (("input",), ("size",), ("call", "size"))
+        return _has_no_shape(self.annotation) and self.head in (("input",), ("size",), ("call", "size"), ("loop",))
 
 
 def _has_no_shape(annotation: ast.expr | None) -> bool:
@@ -303,7 +308,15 @@ class _Reader:
             case ("constant",) if args:
                 return Constant(**common, value=args[0])
             case ("noise", law):
-                return Noise(**common, law=law)
+                return Noise(**common, law=law, steps=args)
+            case ("loop",) if args:
+                return Loop(**common, length=args[0], around=args[1:])
+            case ("carry",) if len(args) == 3:
+                return Carry(**common, step=args[0], init=args[1], next=args[2])
+            case ("stacked",) if len(args) == 2:
+                return Stacked(**common, step=args[0], value=args[1])
+            case ("final",) if len(args) == 1:
+                return Final(**common, carry=args[0])
             case ("sample", family):
                 return Sample(**common, family=family, params=kwargs)
             case head:
@@ -349,16 +362,22 @@ class _Reader:
         return {**fields, **self._pushed(pushed)}
 
     def _site(self, name: str, role: Role, family: str, call: ast.Call) -> Site:
-        plates = list[Plate]()
+        plates, parts = list[Plate](), list[str | Size]()
         for arg in call.args:
             match arg:
                 case ast.Constant(str() as given):
-                    name = given
+                    parts.append(given)
                 case ast.Call(func=ast.Name("plate"), args=[_, _, _] as fields, keywords=[]):
                     plates.append(Plate(*map(self.value, fields)))
+                case _ if isinstance(number := self.value(arg), Size):
+                    parts.append(number)
                 case _:
                     _refuse_at(arg, "expected the site's name or plate(name, dim, size)")
-        return Site(name, role, self.values(call).get("family", family), tuple(plates))
+        in_loop = any(isinstance(part, Size) for part in parts)
+        named = name_of_parts(parts) if parts else name
+        return Site(
+            named, role, self.values(call).get("family", family), tuple(plates), tuple(parts) if in_loop else ()
+        )
 
     def _type(self, annotation: ast.expr | None) -> tuple[Shape | None, torch.dtype | None]:
         match annotation:

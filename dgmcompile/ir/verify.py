@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dgmcompile.diagnostics import InternalError
-from dgmcompile.ir.graph import Call, Graph, Noise, is_size
+from dgmcompile.ir.graph import Call, Carry, Graph, Noise, Ref, is_size, names_in
 
 Rule = Callable[[Graph], Iterator[str]]
 
@@ -61,6 +61,26 @@ def sizes_are_sizes(graph: Graph) -> Iterator[str]:
                 )
 
 
+def carries_keep_their_type(graph: Graph) -> Iterator[str]:
+    """What a step hands on is what the next one, and the first, is handed."""
+    for node in graph:
+        if isinstance(node, Carry):
+            handed = [graph[ref.name] for ref in (node.init, node.next) if isinstance(ref, Ref)]
+            if any((other.shape, other.dtype) != (node.shape, node.dtype) for other in handed):
+                yield f"carry {node.name!r} is handed a value of another type"
+            if not graph.loops[node.next.name].issuperset(node.step.symbols):
+                yield f"carry {node.name!r} is handed what its loop does not compute"
+
+
+def sites_in_loops_are_numbered(graph: Graph) -> Iterator[str]:
+    """Each step has a site of its own."""
+    for node in graph:
+        if node.site is not None and node.site.role != "deterministic":
+            numbers = names_in(node.site.parts)
+            if not graph.loops[node.name] <= {*numbers}:
+                yield f"site {node.site.name!r} is the same in each step of a loop"
+
+
 def no_latent_sample(graph: Graph) -> Iterator[str]:
     for node in graph.samples:
         if node.site and node.site.role == "latent" and not node.kept:
@@ -78,7 +98,14 @@ def nothing_dead(graph: Graph) -> Iterator[str]:
     )
 
 
-_ALWAYS = (one_site_one_node, samples_have_sites, noise_depends_on_sizes_only, sizes_are_sizes)
+_ALWAYS = (
+    one_site_one_node,
+    samples_have_sites,
+    noise_depends_on_sizes_only,
+    sizes_are_sizes,
+    carries_keep_their_type,
+    sites_in_loops_are_numbered,
+)
 
 TRACED = Stage("traced", _ALWAYS)
 AUXILIARY = Stage("auxiliary", (*_ALWAYS, no_sample))

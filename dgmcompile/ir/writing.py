@@ -16,18 +16,22 @@ from dgmcompile.ir.graph import (
     Arg,
     Argument,
     Call,
+    Carry,
     Constant,
     DeviceOf,
+    Final,
     Formula,
     Graph,
     Guard,
     Input,
     Law,
+    Loop,
     Node,
     Noise,
     Parameter,
     Ref,
     Sample,
+    Stacked,
     is_size,
     names_in,
 )
@@ -39,7 +43,7 @@ PLAIN_TARGETS = ("size", "getitem", "identity", "probe")
 _PLAIN_ROOTS = ("torch", "self")
 
 
-_NODE_HEADS = ("input", "param", "constant", "sample", "noise")
+_NODE_HEADS = ("input", "param", "constant", "sample", "noise", "loop", "carry", "stacked", "final")
 
 
 _RESERVED = frozenset((*PLAIN_TARGETS, *_PLAIN_ROOTS, *_NODE_HEADS, "call", "formula", "graph", "guard", "law"))
@@ -195,7 +199,15 @@ class _Writer:
             case Constant():
                 return self.call("constant", (node.value,))
             case Noise():
-                return self.call(f"noise{_member(node.law)}")
+                return self.call(f"noise{_member(node.law)}", node.steps)
+            case Loop():
+                return self.call("loop", (node.length, *node.around))
+            case Carry():
+                return self.call("carry", (node.step, node.init, node.next))
+            case Stacked():
+                return self.call("stacked", (node.step, node.value))
+            case Final():
+                return self.call("final", (node.carry,))
             case Call():
                 return self.call(_head(node.target), node.args, node.kwargs)
             case Sample():
@@ -229,7 +241,8 @@ class _Writer:
     def _site(self, node: Node) -> str:
         if (site := node.site) is None:
             return ""
-        name = [] if site.name == node.name else [_quote(site.name)]
+        name = [self.value(part) for part in site.parts]
+        name = name or ([] if site.name == node.name else [_quote(site.name)])
         plates = [self.call("plate", (plate.name, plate.dim, plate.size)) for plate in site.plates]
         usual = node.family if isinstance(node, Sample) else ""
         family = [] if site.family == usual else [_keyword("family", _quote(site.family))]

@@ -1,0 +1,178 @@
+"""Loops among nodes: what is computed before, in and after them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, count
+from typing import Any
+
+import networkx as nx
+
+from dgmcompile.ir.graph import Arg, Call, Carry, Final, Graph, Loop, Node, Ref, Stacked, map_arg
+from dgmcompile.ir.size import Size
+
+
+@dataclass(frozen=True)
+class Block:
+    """A loop and what is in it, inner loops included, in an order in which it can be computed."""
+
+    loop: Loop
+    nodes: tuple[Node, ...]
+
+    @property
+    def carries(self) -> list[Carry]:
+        return [n for n in self.nodes if isinstance(n, Carry) and n.step == Size.symbol(self.loop.name)]
+
+    @property
+    def inside(self) -> list[Node]:
+        """What each step computes."""
+        carries = {carry.name for carry in self.carries}
+        return [node for node in self.nodes if node.name not in carries and node.name != self.loop.name]
+
+
+def blocks(nodes: Sequence[Node], graph: Graph, around: frozenset[str] = frozenset()) -> Iterator[Node | Block]:
+    """Nodes in an order in which they can be computed, the outermost loops as one each.
+
+    Args:
+        nodes: of ``graph``, all in the loops ``around``.
+    """
+    own = {node.name: _outermost(node, graph, around) for node in nodes}
+    units: nx.DiGraph[str] = nx.DiGraph()
+    places = dict[str, int]()
+    for place, node in enumerate(nodes):
+        unit = own[node.name] or node.name
+        places.setdefault(unit, place)
+        units.add_node(unit)
+    for node in nodes:
+        unit = own[node.name] or node.name
+        units.add_edges_from((own[n] or n, unit) for n in node.inputs if n in own and (own[n] or n) != unit)
+    by_name = {node.name: node for node in nodes}
+    for unit in nx.lexicographical_topological_sort(units, key=places.__getitem__):
+        node = by_name[unit]
+        if own[unit] is None:
+            yield node
+        else:
+            assert isinstance(node, Loop)
+            yield Block(node, tuple(node for node in nodes if own[node.name] == unit))
+
+
+def _outermost(node: Node, graph: Graph, around: frozenset[str]) -> str | None:
+    """Of the loops that it is in, ``around`` apart, the one that is in no other."""
+    inner = graph.loops[node.name] - around
+    return min(inner, key=lambda name: (len(graph.loops[name] | around), name), default=None)
+
+
+def unrolled(graph: Graph, sizes: Mapping[str, int] | None = None) -> Graph:
+    """Each step of each loop written out.
+
+    Args:
+        sizes: size node -> its value, of those on which the length of a loop depends; it stands for them everywhere.
+    Errors:
+        ValueError: the length of a loop depends on another size.
+    """
+    return _Unrolling(graph, sizes or {}).result()
+
+
+class _Unrolling:
+    def __init__(self, graph: Graph, sizes: Mapping[str, int]) -> None:
+        self._graph, self._sizes = graph, sizes
+        self._taken = {node.name for node in graph if not graph.loops[node.name]}
+        self._nodes: list[Node] = []
+        self._stacks: dict[str, list[Arg]] = {}
+
+    def result(self) -> Graph:
+        values = dict[str, Arg]()
+        steps = dict[str, list[dict[str, Arg]]]()
+        self._write(list(self._graph), frozenset(), values, steps)
+        outputs = dict(self._outputs())
+        guards = tuple(replace(guard, expected=self._leaf(values)(guard.expected)) for guard in self._graph.guards)
+        return self._graph.evolve(self._nodes, outputs=outputs, guards=guards)
+
+    def _outputs(self) -> Iterator[tuple[str, str]]:
+        by_site = {node.site.name: node.name for node in self._nodes if node.site is not None}
+        for name, node in self._graph.outputs.items():
+            if not self._graph.loops[node]:
+                yield name, node
+        known = {*self._graph.outputs}
+        yield from ((name, node) for name, node in by_site.items() if name not in known)
+
+    def _write(
+        self,
+        nodes: Sequence[Node],
+        around: frozenset[str],
+        values: dict[str, Arg],
+        steps: dict[str, list[dict[str, Arg]]],
+    ) -> None:
+        """
+        Args:
+            values: node or loop -> what stands for it in this step.
+            steps: loop -> the values of each of its steps.
+        """
+        for one in blocks(nodes, self._graph, around):
+            match one:
+                case Block():
+                    steps[one.loop.name] = list(self._steps(one, around, values))
+                case Final(carry=Ref(carried)):
+                    carry = self._graph[carried]
+                    assert isinstance(carry, Carry)
+                    done = steps[carry.step.symbols[0]]
+                    values[one.name] = done[-1][carry.next.name] if done else self._leaf(values)(carry.init)
+                case Stacked(step=step, value=Ref(value)):
+                    each = self._stacks[one.name] = [inside[value] for inside in steps[step.symbols[0]]]
+                    stack = Call(
+                        name=one.name,
+                        target="torch.stack",
+                        args=(each,),
+                        shape=map_arg(one.shape, self._leaf(values)),
+                        dtype=one.dtype,
+                        location=one.location,
+                    )
+                    self._add(stack, one.name, values)
+                case _:
+                    self._once(one.map_leaves(self._leaf(values)), one.name, values)
+
+    def _steps(self, block: Block, around: frozenset[str], values: dict[str, Arg]) -> Iterator[dict[str, Arg]]:
+        length = self._leaf(values)(block.loop.length)
+        if not isinstance(length, int):
+            raise ValueError(f"loop {block.loop.name!r} has {length} steps")
+        carried = {carry.name: map_arg(carry.init, self._leaf(values)) for carry in block.carries}
+        for step in range(length):
+            inside = {**values, block.loop.name: step, **carried}
+            self._write(block.inside, around | {block.loop.name}, inside, {})
+            carried = {carry.name: inside[carry.next.name] for carry in block.carries}
+            yield inside
+
+    def _leaf(self, values: Mapping[str, Arg]) -> Callable[[Any], Any]:
+        numbers = {**self._sizes, **{name: value for name, value in values.items() if isinstance(value, int)}}
+
+        def stands_for(leaf: Any) -> Any:
+            if isinstance(leaf, Ref):
+                return values.get(leaf.name, leaf)
+            return leaf.substitute(numbers) if isinstance(leaf, Size) else leaf
+
+        return stands_for
+
+    def _once(self, node: Node, name: str, values: dict[str, Arg]) -> None:
+        """In this step; an element of what is stacked is the value that was."""
+        match node:
+            case Call(target="getitem", args=(Ref(stacked), int(index))) if stacked in self._stacks:
+                values[name] = self._stacks[stacked][index]
+            case _:
+                self._add(node, name, values)
+
+    def _add(self, node: Node, name: str, values: dict[str, Arg]) -> None:
+        """Of a node in a loop, a copy."""
+        if loops := self._graph.loops[name]:
+            numbers = ".".join(
+                str(values[loop]) for loop in sorted(loops, key=lambda loop: len(self._graph.loops[loop]))
+            )
+            wanted = node.site.name if node.site is not None else f"{name}.{numbers}"
+            self._taken.add(fresh := _fresh(wanted, self._taken))
+            node = replace(node, name=fresh)
+        values[name] = Ref(node.name)
+        self._nodes.append(node)
+
+
+def _fresh(wanted: str, taken: Iterable[str]) -> str:
+    return next(name for name in chain([wanted], (f"{wanted}_{i}" for i in count(1))) if name not in taken)
