@@ -22,7 +22,7 @@ from dgmcompile.family_checks import FamilyCheck, FamilyReport, check_family
 from dgmcompile.frontends import trace as recording
 from dgmcompile.frontends.arguments import Arguments
 from dgmcompile.frontends.marks import site, target
-from dgmcompile.frontends.modules import ModulePaths
+from dgmcompile.frontends.modules import ModulePaths, model_of
 from dgmcompile.frontends.state import UserState
 from dgmcompile.full_reparam import FullReparam
 from dgmcompile.ir.graph import Graph, Guard, Node
@@ -295,9 +295,9 @@ class DistillationLoss(nn.Module):
     def __init__(self, options: Distillation, teacher: Callable[..., Any], student: Callable[..., Any]) -> None:
         super().__init__()
         self._distillation = options
-        self._programs = (teacher, student)  # in a tuple: the user's modules are no submodules of the loss
+        self._programs = model_of(teacher), model_of(student)  # in a tuple: they are no submodules of the loss
         self._losses: list[_Compiled] = []
-        self.student = _module_of(student)
+        self.student = _module_of(self._programs[1])
 
     def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         total: torch.Tensor = self.terms(*args, **kwargs).total

@@ -48,7 +48,7 @@ class Algebra:
     """Arithmetic on parameters: of numbers at once, of tensors by further calls, which stay if something reads them."""
 
     def __init__(self, nodes: Mapping[str, Node], has_zeros: Callable[[Node], bool]) -> None:
-        """``has_zeros``: is some element of a leaf 0, as of a mask, or of what a submodule returns?"""
+        """``has_zeros``: is some element 0, as of a mask, or may what a submodule returns be?"""
         self._by_name, self._has_zeros = nodes, has_zeros
         self.nodes: dict[str, Call] = {}
 
@@ -175,13 +175,15 @@ class Algebra:
         if not isinstance(a, Ref):
             return not _is_number(a, 0)
         node = self._node(a.name)
+        if self._has_zeros(node):
+            return False
         word, args = (short_name(node.target_name), node.args) if isinstance(node, Call) else ("", ())
         if word in _OF_FIRST and args:
             return self.is_scale(args[0])
         if not self._is_real(a) or (isinstance(node, Sample) and node.family in _MASKS):
             return False
         if not isinstance(node, Call) or node.target_name.startswith("self."):
-            return not self._has_zeros(node)
+            return True
         if word in _OFTEN_ZERO:
             return self._is_positive(a.name)
         if word in _OF_ALL:
@@ -191,8 +193,10 @@ class Algebra:
         return True
 
     def _is_positive(self, name: str) -> bool:
-        """By how it is made."""
+        """By how it is made, and in no element 0, as by what it cuts off."""
         node = self._node(name)
+        if self._has_zeros(node):
+            return False
         if isinstance(node, Constant):
             return all(isinstance(value, int | float) and value > 0 for value in leaves(node.value))
         if not isinstance(node, Call):

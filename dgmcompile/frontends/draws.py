@@ -69,7 +69,8 @@ class DrawRecorder:
         """Random functions, ``sample`` and ``rsample`` of distributions, and marks are seen while inside."""
         self._recorder.on_random = self._random_call
         self._modules.on_result = self._module_called if self._names else None
-        methods = {"__init__": self._initialise, "sample": self._sample, "rsample": self._sample}
+        drawing = dict.fromkeys(("sample", "rsample", "sample_n"), self._sample)
+        methods = {"__init__": self._initialise, **drawing}
         with methods_of_distributions(methods), marked_by(self._mark_site, self._mark_target):
             yield
 

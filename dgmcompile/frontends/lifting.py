@@ -9,12 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 
 from dgmcompile.frontends.algebra import DISCRETE, Algebra
-from dgmcompile.frontends.forms import ARITHMETIC, NOISES, RESHAPING, RULES, START, Form, Operation, drawn, reads_same
+from dgmcompile.frontends.forms import (
+    ARITHMETIC,
+    NOISES,
+    RESHAPING,
+    RULES,
+    START,
+    Form,
+    Operation,
+    drawn,
+    moved,
+    reads_same,
+)
 from dgmcompile.frontends.idioms import with_logits
 from dgmcompile.frontends.noise_parts import TAKING_APART, View, parted
 from dgmcompile.frontends.targets import DROPOUTS, short_name
@@ -70,9 +81,10 @@ def lifted(
         weak: node -> what a graph of fx calls it, which is a name if there is no other.
         has_zeros: is some element of an argument, parameter or literal 0?
     """
-    apart = parted(with_logits(_with_standard_laws(nodes, has_zeros)))
+    scaled, drawn_as = _with_scaled_noise(nodes, has_zeros)
+    apart = parted(with_logits(_with_standard_laws(scaled, has_zeros)))
     found = _Forms(apart.nodes, weak, has_zeros)
-    new, dropped, recovered, reasons = dict[str, list[Node]](), set[str](), dict[str, Drawn](), dict[str, str]()
+    new, dropped, recovered, reasons = dict[str, list[Node]](), set[str](), drawn_as, dict[str, str]()
     for noise in (node for node in apart.nodes if found.is_noise(node)):
         chain = found.chain(noise.name, variables)
         if isinstance(noise, Sample) and found.is_variable_by_itself(noise.name):
@@ -86,6 +98,28 @@ def lifted(
         recovered[noise.name] = Drawn(new[last][0].name, undo=found.forms[last].undo)
     kept = [one for node in apart.nodes if node.name not in dropped for one in new.get(node.name, [node])]
     return Lifted(_with_sites(_with_needed(kept, found.algebra.nodes)), recovered, apart.parts, reasons)
+
+
+def _with_scaled_noise(nodes: Sequence[Node], has_zeros: Callable[[Node], bool]) -> tuple[list[Node], dict[str, Drawn]]:
+    """``torch.normal(loc, scale)`` with a scale that is 0 here and there has no density: it is noise times the scale.
+
+    The nodes, and what the program's draws are then.
+    """
+    by_name, drawn_as = {node.name: node for node in nodes}, dict[str, Drawn]()
+
+    def written(node: Node) -> list[Node]:
+        if not isinstance(node, Sample) or node.family != "Normal" or node.site is not None or node.transforms:
+            return [node]
+        loc, scale = node.params["loc"], node.params["scale"]
+        if not isinstance(scale, Ref) or not has_zeros(by_name[scale.name]):
+            return [node]
+        typed: dict[str, Any] = {"shape": node.shape, "dtype": node.dtype, "location": node.location}
+        noise = Noise(name=f"{node.name}.noise", law="StandardNormal", **typed)
+        product = Call(name=f"{node.name}.mul", target="torch.mul", args=(Ref(noise.name), scale), **typed)
+        drawn_as[node.name] = Drawn(noise.name, undo=((moved, (loc, scale)),))
+        return [noise, product, Call(name=node.name, target="torch.add", args=(Ref(product.name), loc), **typed)]
+
+    return [new for node in nodes for new in written(node)], drawn_as
 
 
 def _with_standard_laws(nodes: Sequence[Node], has_zeros: Callable[[Node], bool]) -> list[Node]:
@@ -349,6 +383,7 @@ class _Forms:
             shape=node.shape,
             dtype=dtype,
             location=node.location,
+            options={} if self._is_comparable(form) else {"divergence": "wasserstein2"},
         )
         if dtype == node.dtype:
             return [made]
@@ -361,6 +396,10 @@ class _Forms:
             location=node.location,
         )
         return [made, cast]
+
+    def _is_comparable(self, form: Form) -> bool:
+        """Has it a density wherever another one of its family has? Not a Uniform with bounds that are computed."""
+        return form.family != "Uniform" or all(map(self.algebra.is_fixed, form.params.values()))
 
     def _dtype(self, form: Form, node: Node) -> torch.dtype | None:
         """In which the family is drawn."""

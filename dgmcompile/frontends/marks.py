@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.fx import Proxy
 
 Mark = Callable[[str, Any], Tensor]
 _recording: ContextVar[tuple[Mark, Mark] | None] = ContextVar("recording", default=None)
@@ -21,11 +22,10 @@ def site(name: str, value: Tensor) -> Tensor:
     It returns the value as it is. While a graph is made of the program, the variable is called ``name``; one that is
     computed and not drawn is a deterministic latent, compared by its distance.
     """
-    if (marks := _marks()) is None:
-        return value
-    if not isinstance(value, Tensor):
+    if not isinstance(value, Tensor | Proxy):
         raise TypeError(f"dgm.site takes a tensor, not a {type(value).__name__}")
-    return marks[0](name, value)
+    marks = _marks()
+    return value if marks is None else marks[0](name, value)
 
 
 def target(name: str, distribution: Distribution) -> Tensor:

@@ -117,6 +117,19 @@ def model_of(model: Any) -> Callable[..., Any]:
     return model
 
 
+def _keywords_of(model: Any) -> frozenset[str]:
+    """The arguments that an exported program takes by keyword alone, which its signature does not tell."""
+    given = getattr(getattr(getattr(model, "graph", None), "_codegen", None), "pytree_info", None)
+    specs = [] if given is None else given.in_spec.children()
+    return frozenset(specs[1].context) if len(specs) == 2 and specs[1].type is dict else frozenset()
+
+
+def _with_keywords(signature: inspect.Signature, keywords: frozenset[str]) -> inspect.Signature:
+    by_keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [p.replace(kind=by_keyword) if p.name in keywords else p for p in signature.parameters.values()]
+    return signature.replace(parameters=sorted(parameters, key=lambda parameter: parameter.kind))
+
+
 def signature_of(model: Callable[..., Any]) -> inspect.Signature:
     """Of the callable, or of the module's ``forward``; of what handlers are put around, which they pass on.
 
@@ -136,7 +149,8 @@ def signature_of(model: Callable[..., Any]) -> inspect.Signature:
         called.__signature__ = signature_of(model.func)  # type: ignore[attr-defined]
         return inspect.signature(functools.partial(called, *model.args, **model.keywords))
     try:
-        return inspect.signature(model.forward if isinstance(model, nn.Module) else model)
+        found = inspect.signature(model.forward if isinstance(model, nn.Module) else model)
+        return _with_keywords(found, _keywords_of(model))
     except ValueError as error:
         raise CompileError(
             _compiled_model(getattr(model, "__name__", ""), "compiled code", "call it in a function, and give that")

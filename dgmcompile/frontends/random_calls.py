@@ -153,8 +153,9 @@ def _geometric_(draw: Draw, self: Tensor, p: float, generator: Any = None) -> Te
 
 def _randint(draw: Draw, *args: Any, **kwargs: Any) -> Tensor:
     """``randint(high, size)`` or ``randint(low, high, size)``: the whole part of so many times a uniform."""
-    ends = [arg for arg in args if isinstance(arg, int)]
+    ends = [arg for arg in args if not isinstance(arg, tuple | list)]
     low, high = kwargs.get("low", ends[0] if len(ends) > 1 else 0), kwargs.get("high", ends[-1] if ends else 1)
+    low, high = int(low), int(high)  # of NumPy, or a tensor
     like = {**kwargs, "dtype": None}
     uniform = draw(STANDARD_UNIFORM, lambda: torch.rand_like(torch.randint(*args, **like), dtype=torch.float64))
     whole = (uniform * (high - low)).floor().to(kwargs.get("dtype") or torch.int64)

@@ -136,6 +136,12 @@ class Recorder(TorchFunctionMode):
         found = [(alias.tensor, origin.get(alias.name, "")) for alias in made]
         return {id(tensor): (weakref.ref(tensor), site) for tensor, site in found if site.startswith("site")}
 
+    def zeros(self) -> frozenset[str]:
+        """The nodes of which some element is 0, as they are now."""
+        found = self.values.aliases()
+        with self.paused(), torch.no_grad():
+            return frozenset(a.name for a in found if self.values.is_current(a) and bool((a.tensor == 0).any()))
+
     def unseen_calls(self) -> UnseenCalls:
         """Finds, while it is entered, what is computed from the program's values and never recorded."""
         return UnseenCalls(lambda: self._paused or self._in_call > 0, self._unseen_call)
@@ -420,6 +426,7 @@ class Recorder(TorchFunctionMode):
                 self.name_variable(self.ref(result))
             return result  # nothing was done: contiguous() of what is contiguous
         frame = user_frame()
+        self._judge.statistics(target, written, location_of(frame))
         if written:
             ref = self._write(target, args, kwargs, (node_args, node_kwargs), result, written, frame)
         else:

@@ -40,8 +40,7 @@ class Recording:
     ``draws`` are the nodes of what the program drew by torch itself, in order, and ``strays`` what is wrong with each
     in a program that has sites of Pyro's; ``variables`` are the program's own names for values,
     ``results`` those of the targets that it returns, in order; ``generator_states`` are those before each draw;
-    ``is_plain`` says that
-    the program has no site of Pyro's.
+    ``is_plain`` says that the program has no site of Pyro's; ``zeros`` are then the nodes of which some element is 0.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -72,3 +71,4 @@ class Recording:
     graph_names: dict[str, str] = field(default_factory=dict[str, str])
     knows_lines: bool = False
     is_plain: bool = False
+    zeros: frozenset[str] = frozenset()

@@ -319,6 +319,17 @@ def autocast(location: Location | None) -> Diagnostic:
     )
 
 
+def moving_statistics(path: str, location: Location | None) -> Diagnostic:
+    """A batch norm whose mode is an argument of the call, and says training."""
+    return Diagnostic(
+        code="moving-statistics",
+        severity="warning",
+        message=f"a normalisation by the batch's own statistics moves {path!r} at every call, whatever the mode",
+        location=location,
+        help="call eval() before the model is exported, or pass training=self.training",
+    )
+
+
 def site_name(given: object, location: Location | None) -> Diagnostic:
     """A site is called by something that is no name."""
     return Diagnostic(

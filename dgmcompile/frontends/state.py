@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import pyro
 import torch
 from pyro.params.param_store import ParamStoreDict
 from torch import nn
+
+_functorch: Any = import_module("torch._C._functorch")
 
 
 class ModuleState:
@@ -78,6 +81,29 @@ def eager() -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
 
 
+_ENDED = {
+    _functorch.TransformType.Vmap: _functorch._vmap_decrement_nesting,
+    _functorch.TransformType.Grad: _functorch._grad_decrement_nesting,
+    _functorch.TransformType.Jvp: _functorch._jvp_decrement_nesting,
+    _functorch.TransformType.Functionalize: _functorch._func_decrement_nesting,
+}
+
+
+@contextmanager
+def transforms_ended() -> Iterator[None]:
+    """Transforms of ``torch.func`` that a program has begun when it raises are over afterwards."""
+    before = _open_transforms()
+    try:
+        yield
+    finally:
+        while len(stack := _open_transforms()) > len(before):
+            _ENDED[stack[-1].key()]()
+
+
+def _open_transforms() -> list[Any]:
+    return _functorch.get_interpreter_stack() or []
+
+
 @contextmanager
 def preserved() -> Iterator[UserState]:
     """Run the body without a trace of it: see `UserState`."""
@@ -91,7 +117,7 @@ def preserved() -> Iterator[UserState]:
     handlers = list(pyro.poutine.runtime._PYRO_STACK)
     pyro.poutine.runtime._PYRO_STACK.clear()
     try:
-        with pyro.validation_enabled(False), torch.enable_grad(), _without_autocast():
+        with transforms_ended(), pyro.validation_enabled(False), torch.enable_grad(), _without_autocast():
             yield state
     finally:
         state.restore()

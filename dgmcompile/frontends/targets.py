@@ -113,6 +113,12 @@ def in_public_words(
         return torch.Tensor.size, args, kwargs
     if operator is torch.ops.aten.lift_fresh_copy.default:
         return torch.Tensor.clone, args, kwargs
+    if operator is torch.ops.aten.normal_functional.default:
+        like, mean, std = cast("tuple[Tensor, float, float]", (*args, *(0.0, 1.0)[len(args) - 1 :]))
+        return torch.normal, (mean, std, tuple(like.shape)), {"dtype": like.dtype, "device": like.device}
+    if operator is torch.ops.aten.index.Tensor:
+        places = tuple(slice(None) if place is None else place for place in args[1])
+        return torch.Tensor.__getitem__, (args[0], places), kwargs
     if operator is not torch.ops.aten.slice.Tensor or kwargs:
         return operator, args, kwargs
     tensor: Tensor = args[0]
@@ -123,7 +129,8 @@ def in_public_words(
 
 
 def _name_of_operator(operator: Any) -> str | None:
-    """Of an aten operator, as exported programs call them: the public function that takes the same arguments."""
+    """Of an aten operator, as exported programs call them: the public function that takes the same arguments, or its
+    own name where there is none, as of losses, which have other defaults, and of what torch wraps in Python."""
     word = operator._overloadpacket.__name__
     if operator.namespace != "aten":
         return None
@@ -131,9 +138,21 @@ def _name_of_operator(operator: Any) -> str | None:
         return "torch.Tensor.requires_grad_"
     if word in _FUNCTIONALS:
         return f"torch.nn.functional.{_FUNCTIONALS[word]}"
-    if hasattr(torch, word):
-        return f"torch.{word}"
-    return f"torch.Tensor.{word}" if hasattr(torch.Tensor, word) and _takes_tensor_first(operator) else None
+    if all(argument.name != "reduction" for argument in operator._schema.arguments):
+        if hasattr(torch, word) and not _is_wrapper(torch, word):
+            return f"torch.{word}"
+        if hasattr(torch.Tensor, word) and _takes_tensor_first(operator) and not _is_wrapper(torch.Tensor, word):
+            return f"torch.Tensor.{word}"
+    return None if operator._schema.is_mutable else f"torch.ops.aten.{word}.{operator._overloadname}"
+
+
+def _is_wrapper(owner: Any, word: str) -> bool:
+    """A function of Python, which may take other arguments than the operator that it calls."""
+    return inspect.isfunction(getattr(owner, word)) and word not in _PASSED_ON
+
+
+_PASSED_ON = ("split", "einsum", "cdist", "stft", "istft")
+"""Functions that take what their operators take."""
 
 
 def _takes_tensor_first(operator: Any) -> bool:
@@ -148,7 +167,13 @@ _FUNCTIONALS = {
 _FUNCTIONALS |= {"log_sigmoid": "logsigmoid", "scaled_dot_product_attention": "scaled_dot_product_attention"}
 """Operators without a public function elsewhere, and the one that takes the same arguments."""
 
-_ONLY_CHECK = ("_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range_for_size")
+_ONLY_CHECK = (
+    "_assert_tensor_metadata",
+    "_assert_async",
+    "_assert_scalar",
+    "_linalg_check_errors",
+    "sym_constrain_range_for_size",
+)
 """Operators that compute nothing."""
 
 
@@ -172,7 +197,10 @@ def short_name(target: str) -> str:
 
     "" of a submodule, which its user may call as any function is called.
     """
-    return "" if target.startswith("self.") else target.rpartition(".")[2].strip("_") or "value"
+    if target.startswith("self."):
+        return ""
+    word = target.split(".")[3] if target.startswith("torch.ops.") else target.rpartition(".")[2]
+    return word.strip("_") or "value"
 
 
 _NO_OPS = frozenset(["torch.Tensor.requires_grad_", "torch.Tensor.retain_grad", "torch.Tensor.share_memory_"])
@@ -235,12 +263,18 @@ def unversioned_writes(target: str | None, args: tuple[Any, ...], kwargs: dict[s
     """What is written past autograd's version counters, as the running statistics of a normalisation are."""
     if target in _BY_PYTHON:
         return _tensors(args[0])
+    if target in ("torch.batch_norm", "torch.instance_norm"):  # by position, as exported programs call them
+        return [tensor for tensor in args[3:5] if isinstance(tensor, Tensor)] if args[5] else []
     if target not in ("torch.nn.functional.batch_norm", "torch.nn.functional.instance_norm"):
         return []
     if not kwargs.get("training", kwargs.get("use_input_stats", False)):
         return []
     found = (*args[1:3], kwargs.get("running_mean"), kwargs.get("running_var"))
     return [tensor for tensor in found if isinstance(tensor, Tensor)]
+
+
+def is_normalisation(target: str | None) -> bool:
+    return short_name(target or "") in ("batch_norm", "instance_norm")
 
 
 _VALUE_SHAPED = frozenset(["nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount"])

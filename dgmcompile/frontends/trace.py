@@ -165,6 +165,8 @@ class _Program:
 
     def _lifted(self, nodes: Sequence[Node], recording: Recording) -> Lifted:
         def has_zeros(node: Node) -> bool:
+            if node.name in recording.zeros:
+                return True
             match node:
                 case Parameter(path=path):
                     return bool((recording.tensors[path].detach() == 0).any())
@@ -281,6 +283,7 @@ class _Program:
             recorder.recording.is_plain = True
             self._called |= draws.named
             recorder.recording.warnings += recorder.recording.warnings_if_plain
+            recorder.recording.zeros = recorder.zeros()
 
     def _fixed(self) -> dict[Path, Any]:
         return {p: v for p, v in self._arguments.literals.items() if isinstance(v, bool | int | float | str | None)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -350,3 +352,126 @@ def test_a_size_that_an_exported_program_reads_may_differ():
 
     report = dgm.check(exported(OfSize(), dynamic_shapes=BATCH), (X,))
     assert report.ok and report.sizes == {"x.shape[0]": 9}
+
+
+POSITIVE = torch.rand(5, 4, generator=seeds.generator(1)) + 0.1
+ORDER = torch.tensor([2, 0, 1])
+
+OPERATORS: dict[str, Callable[[Tensor], Tensor]] = {
+    "bce": lambda x: F.binary_cross_entropy_with_logits(x, x),
+    "kl_div": lambda x: F.kl_div(x, x, reduction="sum"),
+    "margin": lambda x: F.margin_ranking_loss(x[:, 0], x[:, 1], x[:, 2].sign()),
+    "mse": lambda x: F.mse_loss(x, x + 1),
+    "cross_entropy": lambda x: F.cross_entropy(x, x.argmax(-1)),
+    "columns": lambda x: x[:, ORDER] * 2,
+    "pairs": lambda x: x[ORDER, ORDER],
+    "rows": lambda x: x[x.argmax(0)],
+    "transposed": lambda x: x.T * 2,
+    "interpolate": lambda x: F.interpolate(x[None, None], scale_factor=2.0, mode="bilinear"),
+    "avg_pool": lambda x: F.avg_pool2d(x[None], 2),
+    "unfold": lambda x: F.unfold(x[None, None], 2),
+    "normalize": F.normalize,
+    "relu6": lambda x: F.relu6(x) + 1,
+    "glu": F.glu,
+    "inverse": lambda x: torch.linalg.inv(x.T @ x + torch.eye(4)),
+    "fft": lambda x: torch.fft.rfft(x).abs(),
+    "erfcx": torch.special.erfcx,
+    "tensordot": lambda x: torch.tensordot(x, x.T, dims=1),
+    "block_diag": lambda x: torch.block_diag(x, x),
+    "cartesian": lambda x: torch.cartesian_prod(x[:, 0], x[:, 1]),
+    "einsum": lambda x: torch.einsum("ij,kj->ik", x, x),
+    "layer_norm": lambda x: F.layer_norm(x, (4,)),
+}
+
+
+def decomposition(program: ExportedProgram) -> ExportedProgram:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of its own code
+        return program.run_decompositions()
+
+
+class InPlace(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.empty_like(x).normal_(1.0, 2.0)
+        return z.sin()
+
+
+def test_a_draw_in_place_is_one_after_decomposition():
+    program = decomposition(export(InPlace(), (POSITIVE,)))
+    (latent,) = (node for node in dgm.trace(program, (POSITIVE,)).samples if node.site and node.site.role == "latent")
+    assert (latent.family, latent.params) == ("Normal", {"loc": 1.0, "scale": 2.0})
+    assert dgm.check(program, (POSITIVE,)).ok
+
+
+class Applies(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.normal(self.function(x), 1.0)
+
+
+@pytest.mark.parametrize("decomposed", [False, True])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators_are_called_as_they_were_exported(name: str, decomposed: bool):
+    program = export(Applies(OPERATORS[name]), (POSITIVE,))
+    program = decomposition(program) if decomposed else program
+    graph = dgm.trace(program, (POSITIVE,))
+    assert dgm.check(program, (POSITIVE,)).ok
+    compiled: Any = dgm.compile(graph)
+    noise = compiled.sample_noise(POSITIVE)
+    (eps,) = noise.values()
+    torch.testing.assert_close(compiled(POSITIVE, noise=noise)["output"], OPERATORS[name](POSITIVE) + eps)
+    assert dgm.parse(str(graph)) == graph
+    torch.testing.assert_close(dgm.to_fx(graph)(POSITIVE, noise=noise), compiled(POSITIVE, noise=noise))
+
+
+class ByKeyword(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, y: Tensor | None = None, *, scale: Tensor) -> Tensor:
+        loc = self.net(x) * scale
+        return torch.normal(loc if y is None else loc + y, 1.0)
+
+
+def test_arguments_that_were_exported_by_keyword_are_passed_so():
+    scale = torch.tensor(2.0)
+    program = export(ByKeyword(), (POSITIVE,), {"scale": scale})
+    assert dgm.check(program, (POSITIVE,), {"scale": scale}).ok
+    assert dgm.check(program.module(), (POSITIVE,), {"scale": scale}).ok
+    both = export(ByKeyword(), (POSITIVE,), {"scale": scale, "y": POSITIVE[:, :1]})
+    assert dgm.check(both, (POSITIVE,), {"y": POSITIVE[:, :1], "scale": scale}).ok
+
+
+def test_exported_programs_are_distilled_in_pyros_idiom():
+    teacher, student = Applies(nn.Linear(4, 3)), Applies(nn.Linear(4, 3))
+    loss = dgm.Distillation()(export(teacher, (POSITIVE,)), export(student, (POSITIVE,)))(POSITIVE)
+    by_hand = 0.5 * (teacher.function(POSITIVE) - student.function(POSITIVE)).square().sum(-1).mean()
+    torch.testing.assert_close(loss, by_hand)
+
+
+def test_a_refusal_leaves_no_transform_open():
+    program = export(Applies(torch.vmap(torch.sin)), (POSITIVE,))
+    with pytest.raises(dgm.CompileError, match="functional-transform"):
+        dgm.trace(program, (POSITIVE,))
+    torch.randn(1)  # which raises inside of vmap
+
+
+class Normalised(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.normal(self.norm(x), 1.0)
+
+
+def test_statistics_that_an_exported_program_moves_are_told():
+    def codes(program: Any) -> list[str]:
+        return [warning.code for warning in dgm.trace(program, (POSITIVE,)).warnings]
+
+    assert codes(export(Normalised(), (POSITIVE,))) == ["moving-statistics"]
+    assert codes(export(Normalised().eval(), (POSITIVE,))) == codes(Normalised()) == []

@@ -160,8 +160,12 @@ def wasserstein2_one_hot_categorical(p_logits: Tensor, q_logits: Tensor) -> Tens
 
 
 def wasserstein2_delta(p_v: Tensor, q_v: Tensor) -> Tensor:
-    """Squared 2-Wasserstein distance of points: the squared error."""
+    """Squared 2-Wasserstein distance of points: the squared error, also of whole numbers and truth values."""
     p_v, q_v = as_tensors(p_v, q_v)
+    if p_v.is_complex() or q_v.is_complex():
+        return (p_v - q_v).abs() ** 2
+    if not p_v.is_floating_point():
+        p_v, q_v = p_v.float(), q_v.float()
     return (p_v - q_v) ** 2
 
 
