@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -124,8 +125,8 @@ def gradient_errors(
     names = [sample.site.name for sample in graph.samples if sample.site]
     with torch.enable_grad():
         try:
-            with saved_tensors_hooks(lambda tensor: tensor.detach().clone(), lambda tensor: tensor):
-                replayed = replay()  # which writes into the data that it may have computed with
+            with _written_into_later():
+                replayed = replay()
             names = [name for name in names if replayed[name].log_prob is not None]
             theirs = gradients([replayed[name].log_prob for name in names], list(tensors.values()))
         except (RuntimeError, TypeError, BufferError) as error:
@@ -133,15 +134,25 @@ def gradient_errors(
         except KeyError as missing:
             return {}, f"site {missing} is not in the program"
         compiled, samples = condition(), [s for s in graph.samples if s.site and s.site.name in names]
-        ours = [
-            _log_prob(
-                s, compiled.value(_comparable(s)), replayed[s.site.name], compiled.value((s.scale, s.mask)), compiled
-            )
-            for s in samples
-            if s.site
-        ]
+        with _written_into_later():
+            ours = [
+                _log_prob(
+                    s,
+                    compiled.value(_comparable(s)),
+                    replayed[s.site.name],
+                    compiled.value((s.scale, s.mask)),
+                    compiled,
+                )
+                for s in samples
+                if s.site
+            ]
         found = gradients(ours, list(tensors.values()))
     return {name: relative_error(a, b) for name, a, b in zip(tensors, found, theirs, strict=True)}, ""
+
+
+def _written_into_later() -> AbstractContextManager[Any]:
+    """Backward finds the values as they were: replay writes into the data, and densities of Pyro's into their own."""
+    return saved_tensors_hooks(lambda tensor: tensor.detach().clone(), lambda tensor: tensor)
 
 
 def gradients(values: list[Any], tensors: list[Tensor]) -> list[Tensor]:

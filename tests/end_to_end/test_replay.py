@@ -279,6 +279,19 @@ def test_gradients_are_those_of_what_was_read_whatever_is_written_later(model: A
     assert report.ok and report.gradients, str(report)
 
 
+def test_gradients_of_a_density_that_pyro_computes_in_place():
+    """So does its GaussianScaleMixture."""
+
+    def model(x: torch.Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(torch.zeros(3), 1.3).to_event(1), obs=torch.zeros(len(x), 3))
+        coordinates, logits, scales = torch.tensor([0.7, 1.1, 1.3]), torch.tensor([0.2, -0.7]), torch.tensor([0.5, 2.0])
+        pyro.sample("z", dist.GaussianScaleMixture(coordinates, logits, scales))
+
+    report = dgm.check(model, (torch.zeros(4, 3),))
+    assert report.ok and report.gradients == {"z": 0.0}, str(report)
+
+
 def test_says_why_gradients_are_not_compared(monkeypatch: pytest.MonkeyPatch):
     def refuses(*args: Any) -> Any:
         raise RuntimeError("one of the variables\nis gone")
