@@ -133,7 +133,13 @@ class Algebra:
         """1 or -1 where it is known."""
         if _are_numbers(a):
             return 1 if a > 0 else -1 if a < 0 else None
-        return 1 if isinstance(a, Ref) and self._is_positive(a.name) else None
+        if not isinstance(a, Ref):
+            return None
+        match self._node(a.name):
+            case Call(target="torch.Tensor.neg" | "torch.neg" | "torch.Tensor.__neg__", args=(opposite,)):
+                return -sign if (sign := self.sign(opposite)) is not None else None
+            case _:
+                return 1 if self._is_positive(a.name) else None
 
     def probability(self, a: Arg) -> Arg:
         """In [0, 1], as a threshold outside of it is never met, or always."""
@@ -231,6 +237,7 @@ class Algebra:
         return never_less or self.sign(a) == 1 or _is_number(a, 0)
 
     def lower_triangular(self, a: Arg) -> bool:
+        """With a diagonal of positive numbers: a Cholesky factor, or one that is put together."""
         node = self._node(a.name) if isinstance(a, Ref) else None
         if not isinstance(node, Call):
             return False
@@ -241,7 +248,26 @@ class Algebra:
             inner = self._node(node.args[0].name)
             is_factor = short_name(getattr(inner, "target_name", "")) == "cholesky_ex"
             return is_factor and self.lower_triangular(node.args[0])
-        return False
+        if word == "add" and len(node.args) == 2 and not node.kwargs:
+            return any(self._is_below(a) and self._is_diagonal(b) for a, b in (node.args, node.args[::-1]))
+        return self._is_diagonal(a)
+
+    def _is_below(self, a: Arg) -> bool:
+        """Has it zeros on the diagonal, and above?"""
+        node = self._node(a.name) if isinstance(a, Ref) else None
+        if not isinstance(node, Call) or short_name(node.target_name) != "tril":
+            return False
+        diagonal = node.args[1] if len(node.args) > 1 else node.kwargs.get("diagonal", 0)
+        return isinstance(diagonal, int) and diagonal < 0
+
+    def _is_diagonal(self, a: Arg) -> bool:
+        """Positive numbers on the diagonal, and zeros beside it?"""
+        node = self._node(a.name) if isinstance(a, Ref) else None
+        if not isinstance(node, Call):
+            return False
+        word, rest = short_name(node.target_name), (*node.args[1:], *node.kwargs)
+        is_made = word == "diag_embed" or (word == "diag" and self.rank(node.args[0]) == 1)
+        return word == "eye" or (is_made and not rest and self.sign(node.args[0]) == 1)
 
     def transposed(self, a: Arg) -> Arg | None:
         """The matrix of which ``a`` is the transpose, if it is written as one."""

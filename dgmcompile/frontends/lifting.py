@@ -31,6 +31,7 @@ from dgmcompile.frontends.noise_parts import TAKING_APART, View, parted
 from dgmcompile.frontends.targets import DROPOUTS, short_name
 from dgmcompile.ir.binding import Drawn
 from dgmcompile.ir.graph import (
+    Arg,
     Call,
     Node,
     Noise,
@@ -182,6 +183,25 @@ _OF_NETWORKS = frozenset([*_PRODUCTS, *_CONVOLUTIONS, *_LAYERS])
 """Besides submodules: calls by which a layer reads its input."""
 
 
+_NAMES = {
+    **dict.fromkeys(("add", "sub", "mul", "multiply", "div", "divide", "matmul"), ("input", "other")),
+    **dict.fromkeys(("lt", "le", "gt", "ge", "less", "greater"), ("input", "other")),
+    "addcmul": ("input", "tensor1", "tensor2"),
+    "pow": ("input", "exponent"),
+}
+"""Of torch's functions, the arguments that rules take by position."""
+
+
+def _by_position(call: Call) -> tuple[list[Arg], dict[str, Arg]]:
+    """The arguments, those by name too, as far as the rules know them by their places."""
+    args, kwargs = list(call.args), dict(call.kwargs)
+    for name in _NAMES.get(short_name(call.target_name), ())[len(args) :]:
+        if name not in kwargs:
+            break
+        args.append(kwargs.pop(name))
+    return args, kwargs
+
+
 class _Forms:
     """The form of every value that has one, and what reads it."""
 
@@ -232,7 +252,7 @@ class _Forms:
         return sorted(found, key=lambda name: self._order[self._own[name]], reverse=True)
 
     def _made(self, node: Call, source: str) -> Form | None:
-        word, args = short_name(node.target_name), list(node.args)
+        word, (args, kwargs) = short_name(node.target_name), _by_position(node)
         if (rule := RULES.get(word)) is None or Ref(source) not in args:
             return None
         operand = self._by_name[source]
@@ -241,7 +261,7 @@ class _Forms:
         shape = operand.shape or ()
         call = Operation(
             args,
-            node.kwargs,
+            kwargs,
             args.index(Ref(source)),
             len(shape),
             shape[-1] if shape else None,

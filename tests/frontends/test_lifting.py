@@ -102,6 +102,23 @@ RECOVERED: dict[str, tuple[Callable[[], Tensor], str]] = {
     "mean + L.mv(randn)": (lambda: MEAN + torch.mv(cholesky(), torch.randn(3)), "MultivariateNormal"),
     "mean + randn @ L.T": (lambda: MEAN + torch.randn(4, 3) @ cholesky().T, "MultivariateNormal"),
     "linear(randn, L)": (lambda: F.linear(torch.randn(4, 3), cholesky(), MEAN), "MultivariateNormal"),
+    "a factor that is put together": (
+        lambda: MEAN + torch.randn(4, 3) @ (torch.tril(FACTOR, -1) + torch.diag_embed(F.softplus(MEAN))).mT,
+        "MultivariateNormal",
+    ),
+    "a factor with ones": (
+        lambda: MEAN + torch.randn(4, 3) @ (torch.eye(3) + FACTOR.tril(diagonal=-1)).T,
+        "MultivariateNormal",
+    ),
+    "arguments by name": (
+        lambda: torch.add(input=MEAN, other=torch.mul(input=SCALE, other=torch.randn(4, 3))),
+        "Normal",
+    ),
+    "addcmul by name": (
+        lambda: torch.addcmul(MEAN.expand(4, 3), tensor1=torch.randn(4, 3), tensor2=SCALE.expand(4, 3)),
+        "Normal",
+    ),
+    "-scale * log(u)": (lambda: -F.softplus(MEAN) * torch.log(torch.rand(4, 3)), "Exponential"),
 }
 
 
@@ -292,6 +309,10 @@ EXACT: dict[str, Callable[[Tensor], Tensor]] = {
     "one logit for all labels": lambda x: torch.argmax(x[:, :1] + gumbel((4, 3)), -1),
     "a logit with a margin": lambda x: torch.logit(torch.rand(4, 3), eps=0.3),
     "rows times a batch of factors": lambda x: torch.randn(4, 4, 3) @ cholesky().expand(4, 3, 3).mT,
+    "a factor of any sign": lambda x: MEAN + torch.randn(4, 3) @ torch.tril(FACTOR).T,
+    "a factor with a band": lambda x: torch.randn(4, 3) @ (FACTOR.tril(1) + torch.diag_embed(F.softplus(MEAN))).T,
+    "a negative scale": lambda x: MEAN - F.softplus(x) * torch.randn(4, 3),
+    "a negative factor": lambda x: MEAN + (-F.softplus(x)) * torch.randn(4, 3),
     "a cut scale": lambda x: MEAN + F.relu(x) * torch.randn(4, 3),
     "a masked scale": lambda x: MEAN + (1 - (x > 0).float()) * torch.randn(4, 3),
     "a scale of 0": lambda x: MEAN + 0.0 * torch.randn(4, 3),
