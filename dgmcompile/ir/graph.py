@@ -765,10 +765,20 @@ def _digraph(nodes: Mapping[str, Node]) -> nx.DiGraph[str]:
 
 
 def _program_order(graph: nx.DiGraph[str]) -> list[str]:
-    def position(name: str) -> int:
-        return graph.nodes[name]["position"]
-
     try:
-        return list(nx.lexicographical_topological_sort(graph, key=position))
+        return in_order(graph, {name: graph.nodes[name]["position"] for name in graph})
     except nx.NetworkXUnfeasible as cycle:
         raise InternalError("the graph has a cycle", "\n".join(graph.nodes)) from cycle
+
+
+def in_order(graph: nx.DiGraph[str], places: Mapping[str, int]) -> list[str]:
+    """The names in an order that follows the edges and, where these leave a choice, the places."""
+    return list(nx.lexicographical_topological_sort(graph, key=places.__getitem__))
+
+
+def digraph(names: Iterable[str], edges: Iterable[tuple[str, str]]) -> nx.DiGraph[str]:
+    """With these edges."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from(names)
+    graph.add_edges_from(edges)
+    return graph

@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import Any
 
-import networkx as nx
-
-from dgmcompile.ir.graph import Arg, Call, Carry, Final, Graph, Loop, Node, Ref, Stacked, map_arg
+from dgmcompile.ir.graph import Arg, Call, Carry, Final, Graph, Loop, Node, Ref, Stacked, digraph, in_order, map_arg
 from dgmcompile.ir.size import Size
 
 
@@ -38,23 +36,18 @@ def blocks(nodes: Sequence[Node], graph: Graph, around: frozenset[str] = frozens
         nodes: of ``graph``, all in the loops ``around``.
     """
     own = {node.name: _outermost(node, graph, around) for node in nodes}
-    units: nx.DiGraph[str] = nx.DiGraph()
-    places = dict[str, int]()
-    for place, node in enumerate(nodes):
-        unit = own[node.name] or node.name
-        places.setdefault(unit, place)
-        units.add_node(unit)
-    for node in nodes:
-        unit = own[node.name] or node.name
-        units.add_edges_from((own[n] or n, unit) for n in node.inputs if n in own and (own[n] or n) != unit)
+    unit = {name: loop or name for name, loop in own.items()}
+    places = {unit[node.name]: place for place, node in reversed([*enumerate(nodes)])}
+    edges = ((unit[name], unit[node.name]) for node in nodes for name in node.inputs if name in unit)
+    units = digraph(places, (edge for edge in edges if edge[0] != edge[1]))
     by_name = {node.name: node for node in nodes}
-    for unit in nx.lexicographical_topological_sort(units, key=places.__getitem__):
-        node = by_name[unit]
-        if own[unit] is None:
+    for name in in_order(units, places):
+        node = by_name[name]
+        if own[name] is None:
             yield node
         else:
             assert isinstance(node, Loop)
-            yield Block(node, tuple(node for node in nodes if own[node.name] == unit))
+            yield Block(node, tuple(node for node in nodes if own[node.name] == name))
 
 
 def _outermost(node: Node, graph: Graph, around: frozenset[str]) -> str | None:
