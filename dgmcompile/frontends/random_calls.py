@@ -154,7 +154,8 @@ def _geometric_(draw: Draw, self: Tensor, p: float, generator: Any = None) -> Te
 def _randint(draw: Draw, *args: Any, **kwargs: Any) -> Tensor:
     """``randint(high, size)`` or ``randint(low, high, size)``: the whole part of so many times a uniform."""
     ends = [arg for arg in args if not isinstance(arg, tuple | list)]
-    low, high = kwargs.get("low", ends[0] if len(ends) > 1 else 0), kwargs.get("high", ends[-1] if ends else 1)
+    lows = ends if "high" in kwargs else ends[:-1]
+    low, high = kwargs.get("low", lows[0] if lows else 0), kwargs.get("high", ends[-1] if ends else 1)
     low, high = int(low), int(high)  # of NumPy, or a tensor
     like = {**kwargs, "dtype": None}
     uniform = draw(STANDARD_UNIFORM, lambda: torch.rand_like(torch.randint(*args, **like), dtype=torch.float64))

@@ -80,8 +80,14 @@ def test_bounds_of_whole_numbers_are_numbers_of_any_kind(high: Any):
     def between(x: Tensor) -> Tensor:
         return torch.randint(low=high - 2, high=high, size=x.shape).float()
 
+    def from_a_low(x: Tensor) -> Tensor:
+        return torch.randint(high - 2, high=high, size=x.shape).float()
+
+    def by_place(x: Tensor) -> Tensor:
+        return torch.randint(high - 2, high, x.shape).float()
+
     x = torch.zeros(500, 1)
-    for model, expected in ((below, 5), (between, 2)):
+    for model, expected in ((below, 5), (between, 2), (from_a_low, 2), (by_place, 2)):
         made: Any = dgm.compile(dgm.trace(model, (x,)))
         assert len(made(x)["output"].unique()) == expected
         assert made(x)["output"].max() == 4
