@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -183,10 +182,10 @@ def _matches(given: list[str]) -> dict[str, str | None]:
 
 @contextmanager
 def _compiling() -> Iterator[Callable[[str], None]]:
-    """Progress on standard error, where that is a terminal, and what the program prints; a refusal ends the command."""
+    """Progress on standard error, where that is a terminal; a refusal ends the command, with no traceback."""
     from dgmcompile.diagnostics import CompileError
 
-    with Console(stderr=True).status("") as status, contextlib.redirect_stdout(sys.stderr):
+    with Console(stderr=True).status("") as status:
         try:
             yield lambda stage: status.update(escape(stage))
         except CompileError as error:

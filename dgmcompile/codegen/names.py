@@ -7,6 +7,8 @@ import keyword
 import unicodedata
 from collections.abc import Iterable
 
+from dgmcompile.ir.names import unused
+
 _TAKEN = frozenset(
     {
         *keyword.kwlist,
@@ -39,12 +41,7 @@ class Namespace:
 
     def new(self, text: str, fallback: str = "value") -> str:
         """An identifier that resembles ``text``."""
-        wanted = identifier(text, fallback)
-        name, count = wanted, 0
-        while name in self._taken:
-            count += 1
-            name = f"{wanted}_{count}"
-        self._taken.add(name)
+        self._taken.add(name := unused(identifier(text, fallback), self._taken))
         return name
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain, count
+from itertools import chain
 
 import torch
 
@@ -30,6 +30,7 @@ from dgmcompile.ir.graph import (
     map_names,
     names_in,
 )
+from dgmcompile.ir.names import unused
 
 Params = Callable[[Callable[[float], Arg], torch.dtype], dict[str, Arg]]
 """(a tensor of one value in the noise's event shape, or that number; dtype) -> parameters."""
@@ -93,9 +94,7 @@ class _Writing:
         return Variables(found, event_dims, self._weighed)
 
     def _fresh(self, wanted: str) -> str:
-        candidates = chain([wanted], (f"{wanted}_{i}" for i in count(1)))
-        name = next(candidate for candidate in candidates if candidate not in self._taken)
-        self._taken.add(name)
+        self._taken.add(name := unused(wanted, self._taken))
         return name
 
     def _written(self, node: Node) -> Iterator[Node]:

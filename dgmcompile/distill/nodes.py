@@ -10,6 +10,7 @@ import torch
 
 from dgmcompile.diagnostics import Location
 from dgmcompile.ir.graph import Arg, Call, Constant, Formula, Graph, Node, Parameter, Ref, Sample, Shape, map_arg
+from dgmcompile.ir.names import unused
 from dgmcompile.ir.text import format_type, format_value
 from dgmcompile.passes.inference import infer_type
 from dgmcompile.passes.torch_calls import is_pure
@@ -55,11 +56,7 @@ class Nodes:
 
     def unused(self, name: str) -> str:
         """``name``, with a number where a node has it."""
-        unique, count = name, 0
-        while unique in self._types:
-            count += 1
-            unique = f"{name}_{count}"
-        return unique
+        return unused(name, self._types)
 
     def shape(self, value: Arg) -> Shape:
         """Of a node; a number has none."""

@@ -35,6 +35,7 @@ from dgmcompile.ir.graph import (
     is_size,
     map_names,
 )
+from dgmcompile.ir.names import unused
 from dgmcompile.ir.size import Size
 
 __all__ = ["STUDENT", "TEACHER", "Match", "Method", "Pair", "PairedSite", "pair_graphs"]
@@ -214,11 +215,7 @@ def _prefixed(node: Node, prefix: str) -> str:
 
 
 def _unused(name: str, taken: set[str]) -> str:
-    unique, count = name, 0
-    while unique in taken:
-        count += 1
-        unique = f"{name}_{count}"
-    taken.add(unique)
+    taken.add(unique := unused(name, taken))
     return unique
 
 

@@ -126,11 +126,11 @@ class Judge:
         elif target.rpartition(".")[2] in TAKEN_APART and ref.name in recording.shaped and not in_expand():
             recording.errors.append(recording.shaped[ref.name])
 
-    def statistics(self, target: str | None, written: list[Tensor], location: Location | None) -> None:
+    def statistics(self, target: str | None, written: list[Tensor], frame: FrameType | None) -> None:
         """A normalisation that is called by itself moves running statistics, in a mode that is part of the call."""
-        paths = [self._recorder.paths.of_tensor(tensor)[0] for tensor in written] if is_normalisation(target) else []
-        for path in paths[:1]:
-            self._recording.warnings.append(refusals.moving_statistics(path or "", location))
+        if is_normalisation(target):
+            path, _ = self._recorder.paths.of_tensor(written[0])
+            self._recording.warnings.append(refusals.moving_statistics(path or "", location_of(frame)))
 
     def write(self, whole: Tensor) -> None:
         """Memory is written into, of which this is the whole."""

@@ -80,7 +80,7 @@ def lifted(
     Args:
         variables: node -> the program's variable for its value.
         weak: node -> what a graph of fx calls it, which is a name if there is no other.
-        has_zeros: is some element of an argument, parameter or literal 0?
+        has_zeros: is some element of a node's value 0?
     """
     scaled, drawn_as = _with_scaled_noise(nodes, has_zeros)
     apart = parted(with_logits(_with_standard_laws(scaled, has_zeros)))

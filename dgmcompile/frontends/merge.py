@@ -15,7 +15,6 @@ from dgmcompile.frontends.recording import Recording
 from dgmcompile.ir.formulas import QUOTIENT
 from dgmcompile.ir.graph import (
     Call,
-    Carry,
     Constant,
     DeviceOf,
     Formula,
@@ -68,8 +67,7 @@ def live(nodes: Sequence[Node], recording: Recording) -> list[Node]:
     while todo:
         if (name := todo.pop()) not in needed:
             needed.add(name)
-            node = by_name[name]
-            todo += (*node.inputs, *passed.get(name, ()), *((node.next.name,) if isinstance(node, Carry) else ()))
+            todo += (*by_name[name].needed, *passed.get(name, ()))
     return [node for node in nodes if node.name in needed]
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from dgmcompile.diagnostics import CompileError, Diagnostic
+from dgmcompile.ir.names import unused
 
 
 def is_standard(module: nn.Module) -> bool:
@@ -289,11 +290,7 @@ class ModulePaths:
         taken = {path.partition(".")[0] for path, *_ in self._tensors.values()}
         taken |= set(self._constants)
         taken |= {path.partition(".")[0] for path, _ in self._modules.values()}
-        count, unique = 0, name
-        while unique in taken:
-            count += 1
-            unique = f"{name}_{count}"
-        return unique
+        return unused(name, taken)
 
     def tensors(self) -> list[Tensor]:
         """Tensors that the model's variables hold, in no module."""

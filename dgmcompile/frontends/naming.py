@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 
 from dgmcompile.diagnostics import Diagnostic
 from dgmcompile.frontends.refusals import site_name
 from dgmcompile.ir.graph import Input, Node, Noise, Parameter, Site
+from dgmcompile.ir.names import unused
 
 
 def named(nodes: Iterable[Node], hints: dict[str, str]) -> dict[str, str]:
@@ -49,12 +50,3 @@ def strange_names(nodes: Iterable[Node]) -> list[Diagnostic]:
 
 def is_name(given: object) -> bool:
     return isinstance(given, str) and bool(given)
-
-
-def unused(name: str, taken: Container[str]) -> str:
-    """The name, or with the first number that makes it another one."""
-    count, unique = 0, name
-    while unique in taken:
-        count += 1
-        unique = f"{name}_{count}"
-    return unique

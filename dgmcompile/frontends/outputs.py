@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import Distribution
 
-from dgmcompile.frontends.naming import unused
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.recording import Recording
 from dgmcompile.frontends.targets import short_name
 from dgmcompile.frontends.variables import variable_at
 from dgmcompile.ir.graph import Call, Constant, Input, Node, Ref, Role, Sample, Site, is_size, refs_in
+from dgmcompile.ir.names import unused
 
 OUTPUT = "output"
 """What a result is called that the program gives no name."""

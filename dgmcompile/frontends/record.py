@@ -426,8 +426,8 @@ class Recorder(TorchFunctionMode):
                 self.name_variable(self.ref(result))
             return result  # nothing was done: contiguous() of what is contiguous
         frame = user_frame()
-        self._judge.statistics(target, written, location_of(frame))
         if written:
+            self._judge.statistics(target, written, frame)
             ref = self._write(target, args, kwargs, (node_args, node_kwargs), result, written, frame)
         else:
             if isinstance(result, Tensor) and args and isinstance(args[0], Tensor):

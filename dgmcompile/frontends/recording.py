@@ -40,7 +40,8 @@ class Recording:
     ``draws`` are the nodes of what the program drew by torch itself, in order, and ``strays`` what is wrong with each
     in a program that has sites of Pyro's; ``variables`` are the program's own names for values,
     ``results`` those of the targets that it returns, in order; ``generator_states`` are those before each draw;
-    ``is_plain`` says that the program has no site of Pyro's; ``zeros`` are then the nodes of which some element is 0.
+    ``is_plain`` says that the program has no site of Pyro's; ``zeros`` are then, in the recording that is lifted,
+    the nodes of which some element is 0.
     """
 
     nodes: list[Node] = field(default_factory=list)

@@ -164,10 +164,16 @@ class _Ranges:
         self._solved = solved
         self._nodes = with_sizes(base.nodes, solved)
         self._by_name = {node.name: node for node in self._nodes}
-        sizes = (Input(name=size_name(c), path=()) for c in classes)
-        self._loops = Graph([*sizes, *self._nodes]).loops
+        self._loops = self._found_loops()
         self._modules = base.recording.modules
         self._problem = problem
+
+    def _found_loops(self) -> Mapping[str, frozenset[str]]:
+        """Node -> the loops that it is in, if there are any."""
+        if not any(isinstance(node, Loop) for node in self._nodes):
+            return {}
+        sizes = (Input(name=size_name(c), path=()) for c in self._classes)
+        return Graph([*sizes, *self._nodes]).loops
 
     def _tried(self, sizes: Mapping[SizeClass, int]) -> str | None:
         """As `SizeFinder._problem`."""
@@ -232,7 +238,7 @@ class _Ranges:
 
     def _steps(self, node: Node, values: Mapping[str, int]) -> int:
         """How often a loop computes it."""
-        around = (self._by_name[loop] for loop in self._loops[node.name])
+        around = (self._by_name[loop] for loop in self._loops.get(node.name, ()))
         lengths = [loop.length for loop in around if isinstance(loop, Loop)]
         return prod(length if isinstance(length, int) else length.evaluate(values) for length in lengths)
 

@@ -133,7 +133,7 @@ class _Program:
 
     def graph(self, targets: Any) -> Graph:
         first = self._record({}, seed=0, first=True)  # parameters and lazy modules are initialised by the first run
-        base = self._record({}, seed=1)
+        base = self._record({}, seed=1, base=True)
         _refuse(base, lambda code: code != "kept-value")
         _refuse_other_sites(first, base)
         _refuse(base)
@@ -226,6 +226,7 @@ class _Program:
         seed: int,
         shuffle: bool = False,
         first: bool = False,
+        base: bool = False,
         longer: Path | None = None,
     ) -> Run:
         args, kwargs, leaves = self._arguments.varied(sizes, shuffle, longer)
@@ -252,6 +253,8 @@ class _Program:
                 if not sites.met:
                     draws.finish(result)
             self._finish(recorder, sites, draws)
+            if base and recorder.recording.is_plain:
+                recorder.recording.zeros = recorder.zeros()
         except CompileError:
             raise
         except (Exception, SystemExit) as error:
@@ -283,7 +286,6 @@ class _Program:
             recorder.recording.is_plain = True
             self._called |= draws.named
             recorder.recording.warnings += recorder.recording.warnings_if_plain
-            recorder.recording.zeros = recorder.zeros()
 
     def _fixed(self) -> dict[Path, Any]:
         return {p: v for p, v in self._arguments.literals.items() if isinstance(v, bool | int | float | str | None)}

@@ -123,6 +123,11 @@ class Node(_Remembered):
             object.__setattr__(self, "_inputs", tuple(names_in((self.arguments, parts))))
         return self._inputs
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Names of all nodes without which it has no value: those that it reads, and of a carry what goes on."""
+        return self.inputs
+
     def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
         """The same node with ``leaf`` applied (see `map_arg`) to arguments, shape and plate sizes."""
         return self._map_type(leaf)
@@ -341,6 +346,10 @@ class Carry(Node):
     def arguments(self) -> Arg:
         return (self.step, self.init)
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        return (*self.inputs, self.next.name)
+
     def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
         step, init, following = leaf(self.step), map_arg(self.init, leaf), leaf(self.next)
         return replace(self._map_type(leaf), step=step, init=init, next=following)
@@ -542,20 +551,21 @@ class Graph:
             if name not in seen and (node := self._nodes.get(name)):
                 seen.add(name)
                 plates = node.site.plates if node.site else ()
-                todo += [*node.inputs, *names_in((node.shape, [plate.size for plate in plates]))]
-                todo += [node.next.name] if isinstance(node, Carry) else []
+                todo += [*node.needed, *names_in((node.shape, [plate.size for plate in plates]))]
         return seen
 
     @cached_property
     def loops(self) -> Mapping[str, frozenset[str]]:
         """Node -> the loops that it is in."""
         found = {name: frozenset[str]() for name in self._order}
-        while True:
+        if not any(isinstance(node, Loop) for node in self):
+            return found
+        before = None
+        while found != before:
             before = dict(found)
             for node in self:
                 found[node.name] |= self._loops_of(node, found)
-            if found == before or not any(isinstance(node, Carry) for node in self):
-                return found
+        return found
 
     def _loops_of(self, node: Node, found: Mapping[str, frozenset[str]]) -> frozenset[str]:
         around = frozenset[str]().union(*(found[name] for name in node.inputs))
@@ -758,8 +768,7 @@ def _digraph(nodes: Mapping[str, Node]) -> nx.DiGraph[str]:
     for node in nodes.values():
         for name in node.inputs:
             graph.add_edge(name, node.name)
-        following = (node.next.name,) if isinstance(node, Carry) else ()
-        if missing := [name for name in (*node.inputs, *following) if name not in nodes]:
+        if missing := [name for name in node.needed if name not in nodes]:
             raise InternalError(f"{node.name!r} reads {missing[0]!r}, which no node defines", "\n".join(nodes))
     return graph
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count
 from typing import Any
 
 from dgmcompile.ir.graph import Arg, Call, Carry, Final, Graph, Loop, Node, Ref, Stacked, digraph, in_order, map_arg
+from dgmcompile.ir.names import unused
 from dgmcompile.ir.size import Size
 
 
@@ -161,11 +161,7 @@ class _Unrolling:
                 str(values[loop]) for loop in sorted(loops, key=lambda loop: len(self._graph.loops[loop]))
             )
             wanted = node.site.name if node.site is not None else f"{name}.{numbers}"
-            self._taken.add(fresh := _fresh(wanted, self._taken))
+            self._taken.add(fresh := unused(wanted, self._taken))
             node = replace(node, name=fresh)
         values[name] = Ref(node.name)
         self._nodes.append(node)
-
-
-def _fresh(wanted: str, taken: Iterable[str]) -> str:
-    return next(name for name in chain([wanted], (f"{wanted}_{i}" for i in count(1))) if name not in taken)

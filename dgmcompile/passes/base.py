@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain, count
 from typing import ClassVar
 
 from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.ir.graph import Decision, Graph, Node
+from dgmcompile.ir.names import unused
 from dgmcompile.ir.verify import Stage, verify
 
 
@@ -42,9 +42,7 @@ class FreshNames:
         self._taken = set(graph.graph)
 
     def __call__(self, wanted: str) -> str:
-        candidates = chain([wanted], (f"{wanted}_{i}" for i in count(1)))
-        name = next(candidate for candidate in candidates if candidate not in self._taken)
-        self._taken.add(name)
+        self._taken.add(name := unused(wanted, self._taken))
         return name
 
 
