@@ -183,7 +183,7 @@ class Algebra:
         node = self._node(a.name)
         if self._has_zeros(node):
             return False
-        word, args = (short_name(node.target_name), node.args) if isinstance(node, Call) else ("", ())
+        word, args = (self._word(node), node.args) if isinstance(node, Call) else ("", ())
         if word in _OF_FIRST and args:
             return self.is_scale(args[0])
         if not self._is_real(a) or (isinstance(node, Sample) and node.family in _MASKS):
@@ -207,7 +207,7 @@ class Algebra:
             return all(isinstance(value, int | float) and value > 0 for value in leaves(node.value))
         if not isinstance(node, Call):
             return False
-        word, args = short_name(node.target_name), node.args
+        word, args = self._word(node), node.args
         if word in _POSITIVE:
             return True
         if word in _KEEP_SIGN and args:
@@ -224,6 +224,12 @@ class Algebra:
         if word == "sqrt":
             return self.is_scale(args[0])
         return False
+
+    def _word(self, node: Call) -> str:
+        """Of its name; none of a view that reads the bits as numbers of another type."""
+        word, viewed = short_name(node.target_name), node.args[0] if node.args else None
+        is_same = not isinstance(viewed, Ref) or self.dtype(viewed.name) == node.dtype
+        return word if word != "view" or is_same else ""
 
     def _is_clamped_above_0(self, word: str, args: tuple[Arg, ...], kwargs: Mapping[str, Arg]) -> bool:
         places = ("max",) if word == "clamp_max" else ("min", "max")

@@ -466,7 +466,8 @@ def _detach(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 def _viewed(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     """In another shape and the same order, where every element has the same law."""
     alike = form.event_dim == 0 and not any(isinstance(value, Ref) for value in form.params.values())
-    return form if call.position == 0 and alike else None
+    is_reshaped = call.position == 0 and call.dtype == call.source  # ``x.view(torch.int32)`` reads the bits
+    return form if is_reshaped and alike else None
 
 
 def _rules(names: str, rule: Rule) -> dict[str, Rule]:

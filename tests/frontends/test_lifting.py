@@ -137,6 +137,7 @@ KEPT: dict[str, Callable[[], Tensor]] = {
     "an epsilon that counts": lambda: MEAN - torch.log(-torch.log(torch.rand(3) + 1e-3)),
     "clamped where it counts": lambda: MEAN + torch.logit(torch.rand(3).clamp(0.01, 0.99)),
     "argmax over the batch": lambda: torch.argmax(MEAN + gumbel((4, 3)), 0),
+    "its bits": lambda: torch.randn(3).view(torch.int32) / 2**30,
 }
 
 
