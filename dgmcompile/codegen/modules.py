@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -467,7 +468,8 @@ def plain_defaults():
 
 def construct(text: str) -> nn.Module:
     """The module that an expression of `leaf_constructor` makes, without memory for its tensors."""
-    with plain_defaults(), torch.device("meta"):
+    with plain_defaults(), torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of arguments that are only tried
         return eval(text, {"nn": nn, "torch": torch, "math": math})
 
 

@@ -15,10 +15,8 @@ from torch import Tensor
 
 from dgmcompile.frontends.algebra import DISCRETE, Algebra
 from dgmcompile.frontends.targets import short_name
+from dgmcompile.ir.binding import Step
 from dgmcompile.ir.graph import Arg, Call, Ref
-
-Step = tuple[Callable[..., Tensor], tuple[Arg, ...]]
-"""A function of what the step before gave, and its further arguments."""
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,9 @@ from dgmcompile.frontends.forms import (
     reads_same,
 )
 from dgmcompile.frontends.idioms import with_logits
-from dgmcompile.frontends.noise_parts import TAKING_APART, View, parted
+from dgmcompile.frontends.noise_parts import TAKING_APART, parted
 from dgmcompile.frontends.targets import DROPOUTS, short_name
-from dgmcompile.ir.binding import Drawn
+from dgmcompile.ir.binding import Drawn, Step
 from dgmcompile.ir.graph import (
     Arg,
     Call,
@@ -54,7 +54,7 @@ class Lifted:
 
     nodes: list[Node]
     recovered: Mapping[str, Drawn]
-    parts: Mapping[str, tuple[tuple[str, View], ...]]
+    parts: Mapping[str, tuple[tuple[str, Step], ...]]
     kept: Mapping[str, str]
 
     def draws(self, drawn: Sequence[str]) -> list[Drawn | None]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any
@@ -12,9 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from dgmcompile.frontends.targets import short_name
+from dgmcompile.ir.binding import Step
 from dgmcompile.ir.graph import Arg, Call, Node, Noise, is_size, refs_in
 
-View = Callable[[Tensor], Tensor]
 TAKING_APART = ("chunk", "split", "unbind")
 """Calls that return the parts of a tensor."""
 
@@ -24,7 +23,7 @@ class Parted:
     """The nodes, with a `Noise` for each part; ``parts``: whole noise -> its parts, and where they lie in it."""
 
     nodes: list[Node]
-    parts: Mapping[str, tuple[tuple[str, View], ...]]
+    parts: Mapping[str, tuple[tuple[str, Step], ...]]
 
 
 def parted(nodes: Sequence[Node]) -> Parted:
@@ -33,7 +32,7 @@ def parted(nodes: Sequence[Node]) -> Parted:
     for node in nodes:
         for name in [] if is_size(node) else refs_in(node.arguments):
             readers.setdefault(name, []).append(node)
-    found: dict[str, tuple[tuple[str, View], ...]] = {}
+    found: dict[str, tuple[tuple[str, Step], ...]] = {}
     for noise in (node for node in nodes if isinstance(node, Noise)):
         if parts := _parts(noise, readers):
             found[noise.name] = parts
@@ -49,7 +48,7 @@ def _noise(part: Node, whole: Node) -> Noise:
     return Noise(name=part.name, law=whole.law, shape=part.shape, dtype=part.dtype, location=whole.location)
 
 
-def _parts(noise: Noise, readers: Mapping[str, list[Node]]) -> tuple[tuple[str, View], ...]:
+def _parts(noise: Noise, readers: Mapping[str, list[Node]]) -> tuple[tuple[str, Step], ...]:
     """Nothing where some reader takes no part."""
     calls = [node for node in readers.get(noise.name, []) if isinstance(node, Call)]
     if len(calls) != len(readers.get(noise.name, [])) or not calls:
@@ -59,34 +58,26 @@ def _parts(noise: Noise, readers: Mapping[str, list[Node]]) -> tuple[tuple[str, 
     ranges = [_range(call, noise) for call in calls]
     if len(calls) < 2 or not all(ranges) or _overlap([found for found in ranges if found]):
         return ()
-    return tuple((call.name, partial(_element, call.args[1])) for call in calls)
+    return tuple((call.name, (_element, (call.args[1],))) for call in calls)
 
 
-def _elements(whole: Call, readers: Mapping[str, list[Node]]) -> tuple[tuple[str, View], ...]:
+def _elements(whole: Call, readers: Mapping[str, list[Node]]) -> tuple[tuple[str, Step], ...]:
     """Of what ``chunk`` and its like return."""
     taken = [node for node in readers.get(whole.name, []) if isinstance(node, Call) and node.target == "getitem"]
     numbers = [node.args[1] for node in taken]
     if len(taken) != len(readers.get(whole.name, [])) or len(set(numbers)) < len(numbers):
         return ()
-    given = _Given(short_name(whole.target_name), whole.args[1:], dict(whole.kwargs))
-    if refs_in((given.args, given.kwargs)):
+    given = (short_name(whole.target_name), whole.args[1:], dict(whole.kwargs))
+    if refs_in(given):
         return ()
-    return tuple((node.name, partial(given.element, node.args[1])) for node in taken)
+    return tuple((node.name, (_taken, (*given, node.args[1]))) for node in taken)
 
 
-@dataclass(frozen=True)
-class _Given:
-    """How a tensor is taken apart."""
-
-    word: str
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-
-    def element(self, number: int, whole: Tensor) -> Tensor:
-        return getattr(whole, self.word)(*self.args, **self.kwargs)[number]
+def _taken(whole: Tensor, word: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], number: int) -> Tensor:
+    return getattr(whole, word)(*args, **kwargs)[number]
 
 
-def _element(index: Any, whole: Tensor) -> Tensor:
+def _element(whole: Tensor, index: Any) -> Tensor:
     return whole[index]
 
 

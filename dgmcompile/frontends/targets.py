@@ -363,7 +363,9 @@ _WITH_DROPOUT: dict[str, tuple[int, str, Any]] = {
     "multi_head_attention_forward": (13, "training", False),
 }
 """Place, name and value of the argument without which they draw nothing."""
-DROPOUTS = frozenset([*ELEMENTWISE_DROPOUTS, *_WITH_DROPOUT])
+_RECURRENT = ("gru", "lstm", "rnn_tanh", "rnn_relu")
+"""They have dropout between their layers."""
+DROPOUTS = frozenset([*ELEMENTWISE_DROPOUTS, *_WITH_DROPOUT, *_RECURRENT])
 """Functions that draw random numbers as a part of training, at every call anew."""
 
 
@@ -371,6 +373,9 @@ def without_dropout(
     target: str, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments with which the function does the same and draws nothing."""
+    if short_name(target) in _RECURRENT:
+        place = next(place for place, arg in enumerate(args) if isinstance(arg, float))
+        return (*args[:place], 0.0, *args[place + 1 :]), kwargs
     place, name, value = _WITH_DROPOUT.get(short_name(target), (0, "", None))
     if not name:
         return args, kwargs

@@ -36,25 +36,29 @@ class Constrained:
     value: str | None = None
 
 
+Step = tuple[Callable[..., Tensor], tuple[Any, ...]]
+"""A function of a tensor, and its further arguments."""
+
+
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """What a draw of a plain program is in the graph.
 
     ``node``: the noise that it is, or the sample; of the latter ``is_value`` says that the draw is the sample's value,
     else it follows from its noise by ``undo``, functions of what the one before gave and of further arguments. A draw
-    that the program takes apart is no node, but has ``parts``, each with the place where it lies in the whole.
+    that the program takes apart is no node, but has ``parts``, each with the function that finds it in the whole.
     """
 
     node: str
     is_value: bool = False
-    undo: tuple[tuple[Callable[..., Tensor], tuple[Any, ...]], ...] = ()
-    parts: tuple[tuple[Callable[[Tensor], Tensor], Drawn], ...] = ()
+    undo: tuple[Step, ...] = ()
+    parts: tuple[tuple[Step, Drawn], ...] = ()
 
     def renamed(self, new_name: Callable[[str], str]) -> Drawn:
         from dgmcompile.ir.graph import map_names
 
         undo = tuple((function, map_names(args, new_name)) for function, args in self.undo)
-        parts = tuple((place, part.renamed(new_name)) for place, part in self.parts)
+        parts = tuple(((view, map_names(args, new_name)), part.renamed(new_name)) for (view, args), part in self.parts)
         return Drawn(self.node and new_name(self.node), self.is_value, undo, parts)
 
 

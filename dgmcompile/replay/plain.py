@@ -70,7 +70,8 @@ class Auxiliary:
 def _asked(draw: Drawn) -> Iterator[Any]:
     """What its steps read."""
     yield from (args for _, args in draw.undo)
-    for _, part in draw.parts:
+    for (_, args), part in draw.parts:
+        yield args
         yield from _asked(part)
 
 
@@ -153,8 +154,9 @@ class _Replaced(TorchFunctionMode):
         if not draw.parts:
             return self._form.drawn(draw).to(value.dtype).reshape(value.shape).clone()  # it may be written
         whole = value.clone()
-        for place, part in draw.parts:
-            place(whole).copy_(self._put(part, place(value)))
+        for (view, args), part in draw.parts:
+            asked = self._form.value(args)
+            view(whole, *asked).copy_(self._put(part, view(value, *asked)))
         return whole
 
     def sample(

@@ -61,6 +61,28 @@ def test_dropout_is_replayed(training: bool, share_dropout: bool):
     assert report.ok and report.gradients, str(report)
 
 
+class Recurrent(nn.Module):
+    """A recurrent network with dropout between its layers, called whole."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.below, self.above = kind(3, 4, num_layers=2, dropout=0.5, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        loc = self.above(self.below(x)[0])
+        z = loc + 0.3 * torch.randn_like(loc)
+        return z
+
+
+@pytest.mark.filterwarnings("ignore:The tensor attributes self.below._flat_weights")  # by torch.export
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+@pytest.mark.parametrize("exported", [True, False], ids=["exported", "module"])
+def test_dropout_between_recurrent_layers_is_replayed(kind: type[nn.RNNBase], exported: bool):
+    model, x = Recurrent(kind), values(2, 5, 3)
+    report = dgm.check(torch.export.export(model, (x,)) if exported else model, (x,))
+    assert report.ok and report.gradients, str(report)
+
+
 def test_dropout_is_shared_where_that_is_asked_for():
     x = values(5, 3)
     teacher, student = (dgm.trace(Dropping(hidden), (x,), share_dropout=True) for hidden in (8, 4))

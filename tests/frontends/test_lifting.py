@@ -201,6 +201,18 @@ def test_noise_that_is_taken_apart_is_so_many_variables(name: str):
     assert report.ok and report.sizes == {"n": 7}, str(report)
 
 
+def test_noise_is_taken_apart_by_a_size():
+    def model(n: int) -> Tensor:
+        first, second = torch.randn(2 * n, 2).split(n)
+        a = 1.0 + 2.0 * first
+        b = 3.0 + torch.exp(a) * second
+        return torch.sin(b)
+
+    assert dgm.trace(model, (4,)).latents == ("a", "b")
+    report = dgm.check(model, (4,))
+    assert report.ok and report.sizes == {"n": 7}, str(report)
+
+
 def test_noise_of_which_a_part_is_read_twice_stays_noise():
     def model(n: int) -> Tensor:
         eps = torch.randn(2, n, 2)
