@@ -151,6 +151,8 @@ class DrawRecorder:
     ) -> Node:
         recorder, frame = self._recorder, user_frame()
         variable, location = variable_of(frame), location or location_of(frame)
+        if in_place and not variable:
+            variable = recorder.variable_for(value)
         node = _node(law, value, recorder.fresh_name(), location)
         ref = recorder.add(node, variable, None if in_place else value)
         recorder.call_as(node.name, variable, frame)

@@ -163,6 +163,16 @@ def _randint(draw: Draw, *args: Any, **kwargs: Any) -> Tensor:
     return whole + low if low else whole
 
 
+def _with_out(composed: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """As the function that writes into ``out``, where that is given."""
+
+    def written(draw: Draw, *args: Any, out: Tensor | None = None, **kwargs: Any) -> Tensor:
+        value = composed(draw, *args, **kwargs)
+        return value if out is None else out.copy_(value)
+
+    return written
+
+
 def _scaled(input: Tensor, kept: Tensor, p: float) -> Tensor:
     return input * kept / (1 - p) if p < 1 else input * 0
 
@@ -229,10 +239,10 @@ DROPOUT_CALLS: Mapping[str, Callable[..., Tensor]] = {
 DROPOUT_MODULES = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 COMPOSED_CALLS: Mapping[str, Callable[..., Tensor]] = {
-    "torch.multinomial": _multinomial,
+    "torch.multinomial": _with_out(_multinomial),
     "torch.Tensor.multinomial": _multinomial,
     "torch.nn.functional.gumbel_softmax": _gumbel_softmax,
     "torch.Tensor.geometric_": _geometric_,
-    "torch.randint": _randint,
+    "torch.randint": _with_out(_randint),
 }
 """By the function's public name; each takes the means to draw, then the call's own arguments."""

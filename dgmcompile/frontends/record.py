@@ -217,6 +217,11 @@ class Recorder(TorchFunctionMode):
             self.recording.knows_lines |= has_lines(frame)
             self.recording.graph_names.setdefault(name, node)
 
+    def variable_for(self, tensor: Tensor) -> str:
+        """The program's variable for what the tensor was last known to hold."""
+        alias = self.values.find(tensor)
+        return self.recording.variables.get(alias.name, "") if alias is not None else ""
+
     def name_value(self, tensor: Tensor, hint: str) -> None:
         """``tensor`` is what a library's function gave the program, which calls it ``hint``."""
         if (alias := self.values.find(tensor)) is not None:
@@ -374,10 +379,7 @@ class Recorder(TorchFunctionMode):
             result = None
         with self._inside():
             if self.on_random is not None and target is not None and target in self.random_calls:
-                try:
-                    return self.on_random(func, target, args, kwargs)
-                except NotImplementedError:  # a stand-in, as torch.vmap makes it, has no memory of its own
-                    raise CompileError(refusals.functional_transform(location_of(user_frame()))) from None
+                return self.on_random(func, target, args, kwargs)
             return self._record_call(func, target, args, kwargs, result)
 
     @contextmanager
@@ -397,12 +399,9 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         try:
             node_args, node_kwargs = self.arg(args), self.arg(kwargs)
-        except NotImplementedError:  # such tensors have no memory of their own
-            tensors = (leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor))
-            dense, location = all(t.layout == torch.strided for t in tensors), location_of(user_frame())
+        except NotImplementedError:  # it has no memory of its own
             name = target or getattr(func, "__name__", "call")
-            refusal = refusals.functional_transform(location) if dense else refusals.layout(name, location)
-            raise CompileError(refusal) from None
+            raise CompileError(refusals.layout(name, location_of(user_frame()))) from None
         if target is not None and is_in_place(target) and args and isinstance(args[0], Tensor):
             self.remember(args[0])
         before = Before(args, kwargs)
@@ -504,8 +503,7 @@ class Recorder(TorchFunctionMode):
         if target is not None and is_in_place(target) and args and is_among(args[0], written):
             spelled, node_args = self._masked_write(target, node_args) or functional(target, node_args)
             ref = self.call(spelled, node_args, node_kwargs, None, location)
-            before = refs_in(node_args[:1])
-            if before and (variable := self.recording.variables.get(before[0])):
+            if variable := self.variable_for(args[0]):
                 self.recording.variables.setdefault(ref.name, variable)
             self.retype(args[0])
             self.written(args[0], ref, replaced=target == "torch.Tensor.data.__set__")

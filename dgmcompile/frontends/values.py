@@ -10,6 +10,10 @@ from typing import Concatenate, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from dgmcompile.diagnostics import CompileError
+from dgmcompile.frontends import refusals
+from dgmcompile.frontends.source import location_of, user_frame
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -34,7 +38,13 @@ def carries_gradient(tensor: Tensor) -> bool:
 
 
 def memory_key(tensor: Tensor) -> int:
-    """The same for all tensors on one piece of memory, NumPy's arrays in between included."""
+    """The same for all tensors on one piece of memory, NumPy's arrays in between included.
+
+    Errors:
+        `CompileError` ``functional-transform`` for a stand-in, as torch.vmap makes it, which has none of its own.
+    """
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        raise CompileError(refusals.functional_transform(location_of(user_frame())))
     storage = tensor.untyped_storage()
     return storage.data_ptr() or storage._cdata
 

@@ -12,7 +12,8 @@ from dgmcompile.frontends.forms import reads_same
 from dgmcompile.frontends.naming import is_name
 from dgmcompile.frontends.recording import ModuleSpan, Recording
 from dgmcompile.frontends.refusals import site_name
-from dgmcompile.ir.graph import Call, Node, Sample, Site
+from dgmcompile.ir.formulas import COPIED
+from dgmcompile.ir.graph import Call, Node, Ref, Sample, Site
 
 
 def with_latents(nodes: Sequence[Node], recording: Recording) -> list[Node]:
@@ -104,13 +105,18 @@ def _numbered(names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
 
 
 def variable_at(name: str, nodes: Sequence[Node], recording: Recording) -> str:
-    """That of the value, or of the one view or cast of it that has one; else what a graph of fx calls it."""
+    """That of the value, or of the one view, cast or copy of it that has one; else what a graph of fx calls it."""
     if found := recording.variables.get(name, ""):
         return found
     readers = [node for node in (*nodes, *recording.nodes) if name in node.inputs]
-    alike = [node for node in readers if isinstance(node, Call) and reads_same(node)]
+    alike = [node for node in readers if isinstance(node, Call) and (reads_same(node) or _is_copy(node, name))]
     names = {found for reader in alike if (found := variable_at(reader.name, nodes, recording))}
     return names.pop() if len(names) == 1 else recording.graph_names.get(name, "")
+
+
+def _is_copy(node: Call, name: str) -> bool:
+    """Is it ``tensor.copy_(value)`` of that value?"""
+    return node.target == COPIED and node.args[1] == Ref(name)
 
 
 def _module(name: str, spans: Sequence[ModuleSpan]) -> str:

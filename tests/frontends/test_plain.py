@@ -232,12 +232,53 @@ def test_a_pooling_layer_of_random_windows_is_a_call_that_draws_by_itself():
     assert "nn.FractionalMaxPool2d(2, output_ratio=0.5)" in dgm.compile(graph).source
 
 
-def test_what_vmap_runs_is_refused():
+ROWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "a draw": lambda row: row + torch.randn(3),
+    "a draw like it": lambda row: row + torch.randn_like(row),
+    "a distribution": lambda row: td.Normal(row, 1.0).rsample(),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_vmap_runs_is_refused(name: str):
     def model(x: Tensor) -> Tensor:
-        return torch.vmap(lambda row: row + torch.randn(3), randomness="different")(x)
+        return torch.vmap(ROWS[name], randomness="different")(x)
 
     with pytest.raises(dgm.CompileError, match="functional-transform"):
         dgm.trace(model, (values(5, 3),))
+
+
+WRITTEN: dict[str, Callable[[Tensor], Any]] = {
+    "normal": lambda k: torch.normal(MEAN.expand(4, 3), 1.0, out=k),
+    "copied": lambda k: k.copy_(torch.normal(MEAN.expand(4, 3), 1.0)),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_is_written_into_a_variable_is_called_so(name: str):
+    write = WRITTEN[name]
+
+    def model() -> Tensor:
+        k = torch.empty(4, 3)
+        write(k)
+        return k.sin()
+
+    assert dgm.trace(model, ()).latents == ("k",)
+    assert dgm.check(model, ()).ok
+
+
+def test_whole_numbers_are_written_into_a_variable():
+    def model(x: Tensor) -> Tensor:
+        k = torch.empty_like(x)
+        torch.randint(2, 9, x.shape, out=k)
+        j = torch.empty(len(x), 1, dtype=torch.long)
+        torch.multinomial(x.exp(), 1, out=j)
+        return x + k + j
+
+    x = values(5, 3)
+    assert dgm.trace(model, (x,)).latents == ("j",)
+    report = dgm.check(model, (x,))
+    assert report.ok and report.sizes == {"x.shape[0]": 8, "x.shape[1]": 6}, str(report)
 
 
 def test_a_module_that_returns_its_argument_returns_another_value():
