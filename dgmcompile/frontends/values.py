@@ -9,6 +9,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 from dgmcompile.diagnostics import CompileError
 from dgmcompile.frontends import refusals
@@ -43,7 +44,7 @@ def memory_key(tensor: Tensor) -> int:
     Errors:
         `CompileError` ``functional-transform`` for a stand-in, as torch.vmap makes it, which has none of its own.
     """
-    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+    if is_functorch_wrapped_tensor(tensor):
         raise CompileError(refusals.functional_transform(location_of(user_frame())))
     storage = tensor.untyped_storage()
     return storage.data_ptr() or storage._cdata
