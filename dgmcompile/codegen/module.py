@@ -299,7 +299,7 @@ def _forward_head(frame: Frame, returns: str, said: str) -> tuple[str, list[str]
 def _forward(frame: Frame) -> list[str]:
     first, lines = _forward_head(frame, "dict[str, Tensor]", "Values by name, from `noise` or from a new draw.")
     lines += frame.body()
-    entries = [f"{name!r}: {frame.value(node)}" for name, node in frame.graph.outputs.items()]
+    entries = [frame.entry(name, node) for name, node in frame.graph.outputs.items()]
     return [first, *indented([*lines, f"return {{{', '.join(entries)}}}"])]
 
 

@@ -22,19 +22,24 @@ from dgmcompile.ir.graph import (
     Call,
     Constant,
     DeviceOf,
+    Final,
     Formula,
     Graph,
     Guard,
     Input,
+    Loop,
     Node,
     Noise,
     Parameter,
     Ref,
     Sample,
+    Shape,
+    Stacked,
     is_size,
     leaves,
     names_in,
 )
+from dgmcompile.ir.loops import Block, blocks
 from dgmcompile.ir.size import Size
 from dgmcompile.reparam import NOISE_LAWS
 
@@ -128,6 +133,7 @@ class Frame:
         self._last_place = ""
         self._kept = {*self.graph.outputs.values(), *self._sizes_of_guards()}
         self._draft, self._written = Draft(), set[str]()
+        self._lists: dict[tuple[str, str], str] = {}
         self.names = Names(self.value, self.module, self._device, self.formulas)
 
     @cached_property
@@ -145,17 +151,23 @@ class Frame:
         return self._namespace.new(name, "argument")
 
     def _read_by(self, node: Node) -> tuple[str, ...]:
-        if isinstance(node, Noise) and not self.draws:
-            return ()
-        return _without_fixed(node, self.graph).inputs if isinstance(node, Call) else node.inputs
+        if isinstance(node, Noise):
+            return tuple(names_in(self._drawn_shape(node) if self.draws else node.steps))
+        return _without_fixed(node, self.graph).inputs if isinstance(node, Call) else node.needed
+
+    def _drawn_shape(self, node: Noise) -> Shape:
+        """That of the noise of all steps at once."""
+        loops = (cast(Loop, self.graph[name]) for step in node.steps for name in step.symbols)
+        return (*(loop.length for loop in loops), *(node.shape or ()))
 
     def _needed(self, results: Sequence[str]) -> list[Node]:
-        wanted = set(results)
-        for node in reversed(list(self.graph)):
-            if node.name in wanted:
-                if isinstance(node, Sample):
-                    raise InternalError(f"{node.name!r} is still a sample", self.graph)
-                wanted.update(self._read_by(node))
+        wanted, todo = set[str](), [*results]
+        while todo:
+            if (name := todo.pop()) not in wanted:
+                wanted.add(name)
+                if isinstance(node := self.graph[name], Sample):
+                    raise InternalError(f"{name!r} is still a sample", self.graph)
+                todo += self._read_by(node)
         return [node for node in self.graph if node.name in wanted]
 
     def _followed(self) -> set[str]:
@@ -179,7 +191,13 @@ class Frame:
             return part.text
         if name not in self._local:
             raise InternalError(f"{name!r} is read before it is there", self.graph)
-        return self._local[name]
+        node = self.graph[name]
+        steps = node.steps if isinstance(node, Noise) else ()
+        return (
+            f"{self._local[name]}[{', '.join(literal(step, self.names) for step in steps)}]"
+            if steps
+            else self._local[name]
+        )
 
     # The parts of a body, in the order in which they are asked for.
 
@@ -207,13 +225,81 @@ class Frame:
         return lines
 
     def body(self, wanted: Callable[[Node], bool] = lambda node: True) -> list[str]:
-        """The statements for the nodes that are not computed yet and that are ``wanted``.
+        """The statements for the nodes that are not computed yet and that are ``wanted``."""
+        nodes = [node for node in self.nodes if not isinstance(node, Input | Noise)]
+        return self._sections([node for node in nodes if node.name not in self._written and wanted(node)], frozenset())
 
-        A node that only one other reads, and that has no name of its own, is written into that one's statement,
+    def _sections(self, nodes: Sequence[Node], around: frozenset[str]) -> list[str]:
+        """What is computed in a row, and the loops between.
+
+        Args:
+            around: the loops that all ``nodes`` are in.
+        """
+        lines, row = list[str](), list[Node]()
+        for one in blocks(nodes, self.graph, around):
+            if isinstance(one, Block):
+                lines += [*self._row(row), *self._loop(one, around)]
+                row = []
+            else:
+                row.append(one)
+        return lines + self._row(row)
+
+    def _loop(self, block: Block, around: frozenset[str]) -> list[str]:
+        """The loop, before it what its first step starts from and lists of what is read of all its steps."""
+        loop, carries = block.loop, block.carries
+        inits = [literal(carry.init, self.names) for carry in carries]
+        carried = [self._new(carry.name) for carry in carries]
+        before = [f"{name} = {init}" for name, init in zip(carried, inits, strict=True)]
+        lists = {value: self._namespace.new(f"{bare_name(value)}_steps") for value in self._values_of_steps(loop)}
+        self._lists.update({(value, loop.name): name for value, name in lists.items()})
+        before += [f"{name}: {self._type_of_list(value, loop)} = []" for value, name in lists.items()]
+        head = f"for {self._new(loop.name)} in range({literal(loop.length, self.names)}):"
+        body = self._sections(block.inside, around | {loop.name})
+        body += [f"{name}.append({self._value_of_step(value, loop)})" for value, name in lists.items()]
+        body += _assigned(carried, [self.value(carry.next.name) for carry in carries])
+        self._written.update(node.name for node in block.nodes)
+        return [*before, head, *(f"    {line}" for line in body or ["pass"])]
+
+    def _values_of_steps(self, loop: Loop) -> list[str]:
+        """Of which all steps are read after the loop, or are results."""
+        stacked = [n.value.name for n in self.nodes if isinstance(n, Stacked) and n.step == Size.symbol(loop.name)]
+        results = [name for name in self.results if loop.name in self.graph.loops[name]]
+        return list(dict.fromkeys([*stacked, *results]))
+
+    def _inner_loop(self, value: str, loop: Loop) -> str | None:
+        """That one of the loops around a value which is next to ``loop``."""
+        around = [step.symbols[0] for step in self.graph.steps_of(value)]
+        inner = around[around.index(loop.name) + 1 :] if loop.name in around else []
+        return inner[0] if inner else None
+
+    def _value_of_step(self, value: str, loop: Loop) -> str:
+        inner = self._inner_loop(value, loop)
+        return self._lists[value, inner] if inner else self.value(value)
+
+    def _type_of_list(self, value: str, loop: Loop) -> str:
+        depth = len(self.graph.steps_of(value)) - len(self.graph.steps_of(loop.name)) + 1
+        return "list[" * max(depth, 1) + "Tensor" + "]" * max(depth, 1)
+
+    def entry(self, name: str, node: str) -> str:
+        """The entry, or those of all steps, of a dict of results."""
+        if not (steps := self.graph.steps_of(node)):
+            return f"{name!r}: {self.value(node)}"
+        site = self.graph[node].site
+        loops = [cast(Loop, self.graph[step.symbols[0]]) for step in steps]
+        key = "".join(map(self._part_of_key, site.parts if site is not None else ()))
+        value = self._lists[node, loops[0].name] + "".join(f"[{self._local[loop.name]}]" for loop in loops)
+        ranges = [f"for {self._local[loop.name]} in range({literal(loop.length, self.names)})" for loop in loops]
+        return f"**{{f{key!r}: {value} {' '.join(ranges)}}}"
+
+    def _part_of_key(self, part: str | Size) -> str:
+        if isinstance(part, Size):
+            return f"{{{literal(part, self.names)}}}"
+        return part.replace("{", "{{").replace("}", "}}")
+
+    def _row(self, nodes: Sequence[Node]) -> list[str]:
+        """A node that only one other reads, and that has no name of its own, is written into that one's statement,
         unless calls would change places that draw random numbers or change buffers.
         """
-        nodes = [node for node in self.nodes if not isinstance(node, Input | Noise)]
-        nodes = [node for node in nodes if node.name not in self._written and wanted(node)]
         alone, known = self._alone(nodes), (dict(self._local), self._namespace.copy())
         expected = [node.name for node in nodes if has_effect(node, self.graph)]
         while True:
@@ -249,6 +335,11 @@ class Frame:
                 continue  # an element of a tuple
             if isinstance(node, Parameter | Constant):
                 self._state(node)
+            elif isinstance(node, Stacked):
+                stack = f"torch.stack({self._lists[node.value.name, node.step.symbols[0]]})"
+                draft.statements.append(Statement(self._new_name(node), stack, node))
+            elif isinstance(node, Final):
+                self._local[node.name] = self._local[node.carry.name]
             elif isinstance(node, Call):
                 self._call(node, draft, alone, within)
             else:
@@ -418,7 +509,7 @@ class Frame:
 
     def _draw(self, node: Noise) -> str:
         draw = self.names.formula(NOISE_LAWS[node.law].draw)
-        shape = shape_text(node.shape or (), self.value)
+        shape = shape_text(self._drawn_shape(node), self.value)
         dtype = self._dtypes[node.dtype or torch.float32]
         return f"{draw}({shape}, dtype={dtype}, device={self._device}, generator=generator)"
 
@@ -451,6 +542,13 @@ class Frame:
         """Is ``name`` taken from ``node`` on the line of ``node``?"""
         user = self.graph[name]
         return isinstance(user, Call) and user.target == "getitem" and node.name not in self._local
+
+
+def _assigned(names: Sequence[str], values: Sequence[str]) -> list[str]:
+    """At once, where one of the values is called as one of the names."""
+    if not set(names).isdisjoint(values):
+        return [f"{', '.join(names)} = {', '.join(values)}"]
+    return [f"{name} = {value}" for name, value in zip(names, values, strict=True)]
 
 
 def _without_fixed(call: Call, graph: Graph) -> Call:

@@ -12,8 +12,8 @@ from dgmcompile.diagnostics import Location
 from dgmcompile.ir.graph import Arg, Call, Constant, Formula, Graph, Node, Parameter, Ref, Sample, Shape, map_arg
 from dgmcompile.ir.names import unused
 from dgmcompile.ir.text import format_type, format_value
+from dgmcompile.ir.torch_calls import is_pure
 from dgmcompile.passes.inference import infer_type
-from dgmcompile.passes.torch_calls import is_pure
 
 
 @dataclass

@@ -9,7 +9,7 @@ If everything is one of these, the steps are one body; if not, they stay as they
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -65,15 +65,18 @@ class Irregular(Exception):
     """Why steps are not one body."""
 
 
-def rolled(nodes: Sequence[Node], hints: Mapping[str, str], by_lines: bool = True) -> Rolled:
+def rolled(
+    nodes: Sequence[Node], hints: Mapping[str, str], is_pure: Callable[[Call], bool], by_lines: bool = True
+) -> Rolled:
     """Loops in the place of repeated steps, inner ones first.
 
     Args:
         nodes: as they were recorded.
         hints: for their names.
+        is_pure: does a call give the same values again, and change nothing?
         by_lines: do steps of one loop come from the same lines? Not in code that was written out by a tool.
     """
-    work = _Rolling(_leaves_first(nodes), by_lines)
+    work = _Rolling(_leaves_first(nodes), is_pure, by_lines)
     while work.sweep():
         pass
     return Rolled(work.nodes, _hints(work.nodes, hints), list(work.kept.values()))
@@ -113,9 +116,10 @@ def _is_element(node: Node) -> bool:
 class _Rolling:
     """The nodes, as far as they are rolled."""
 
-    def __init__(self, nodes: list[Node], by_lines: bool) -> None:
+    def __init__(self, nodes: list[Node], is_pure: Callable[[Call], bool], by_lines: bool) -> None:
         self.nodes = nodes
         self.kept: dict[tuple[str, int], NotRolled] = {}
+        self._is_pure = is_pure
         self._by_lines = by_lines
         self._tokens: dict[str, Hashable] = {}
 
@@ -163,12 +167,12 @@ class _Rolling:
         """Of these steps, or, where the first one or two are not like the others, of those after them."""
         for _ in range(2):
             try:
-                return _Body.of(self.nodes, cut)
+                return _Body.of(self.nodes, cut, self._is_pure)
             except Irregular:
                 if cut.steps <= FEWEST:
                     raise
                 cut = cut.shifted()
-        return _Body.of(self.nodes, cut)
+        return _Body.of(self.nodes, cut, self._is_pure)
 
 
 def _skeleton(node: Node) -> Hashable:
@@ -215,7 +219,7 @@ class _Body:
     nodes: list[Node] = field(default_factory=list)
 
     @classmethod
-    def of(cls, nodes: Sequence[Node], cut: Repeat) -> _Body:
+    def of(cls, nodes: Sequence[Node], cut: Repeat, is_pure: Callable[[Call], bool]) -> _Body:
         """
         Errors:
             `Irregular`.
@@ -223,7 +227,7 @@ class _Body:
         starts = range(cut.start, cut.end, cut.period)
         outside = {node.name: node for node in nodes[: cut.start]}
         body = cls(cut, [list(nodes[start : start + cut.period]) for start in starts], outside)
-        body._fill()
+        body._fill(is_pure)
         return body
 
     def __post_init__(self) -> None:
@@ -236,9 +240,12 @@ class _Body:
         """Of the node that stands for the ``j``-th of each step."""
         return self.steps[0][j].name
 
-    def _fill(self) -> None:
+    def _fill(self, is_pure: Callable[[Call], bool]) -> None:
         for column in zip(*self.steps, strict=True):
-            self.nodes.append(self._one(column))
+            node = self._one(column)
+            if isinstance(node, Call) and not is_pure(node):
+                node = replace(node, steps=(self.number, *node.steps))
+            self.nodes.append(node)
         if not any(self.loop.name in node.inputs for node in (*self.nodes, *self.carries.values())):
             raise Irregular("its steps all do the same")
 

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,6 +54,7 @@ from dgmcompile.ir.graph import (
     refs_in,
 )
 from dgmcompile.ir.size import Size
+from dgmcompile.ir.torch_calls import is_pure
 
 _MORE = 6
 """Recordings more of a program that draws from generators other than torch's, which may decide a branch."""
@@ -273,7 +275,8 @@ class _Program:
         flat = live(recording.nodes, recording)
         if not self._roll or recording.is_plain:
             return Run(recording, flat, flat)
-        loops = rolled(recording.nodes, recording.hints)
+        called = Binding(modules={path: Submodule(module) for path, module in recording.modules.items()})
+        loops = rolled(recording.nodes, recording.hints, partial(is_pure, binding=called))
         recording.hints = loops.hints
         return Run(recording, live(loops.nodes, recording), flat)
 

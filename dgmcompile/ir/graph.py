@@ -94,6 +94,11 @@ def _joined(parts: tuple[str | Dim, ...]) -> tuple[str | Size, ...]:
     return tuple(part if isinstance(part, Size) else str(part) for part in parts)
 
 
+def _symbolic(steps: tuple[Size, ...], leaf: Callable[[Any], Any]) -> tuple[Size, ...]:
+    """Of the numbers of steps those that are still to be done."""
+    return tuple(step for step in map_arg(steps, leaf) if isinstance(step, Size))
+
+
 class _Remembered:
     """A slot that is no field, for what is asked of each node in each graph that holds it."""
 
@@ -169,16 +174,18 @@ class Call(Node):
 
     ``target`` is a torch function by its public name (``torch.exp``, ``torch.Tensor.view``), a
     submodule (``self.decoder``), a `Formula`, or one of ``size`` (one dimension of a tensor),
-    ``getitem`` (an element of a tuple or tensor), ``identity`` and ``probe`` (see `TransformStep`).
+    ``getitem`` (an element of a tuple or tensor), ``identity`` and ``probe`` (see `TransformStep`). One that draws
+    random numbers or keeps a state is made anew in each step of ``steps``, whatever its arguments.
     """
 
     target: str | Formula
     args: tuple[Arg, ...] = ()
     kwargs: Mapping[str, Arg] = field(default_factory=dict[str, Arg])
+    steps: tuple[Size, ...] = ()
 
     @property
     def arguments(self) -> Arg:
-        return (self.args, dict(self.kwargs))
+        return (self.args, dict(self.kwargs), self.steps)
 
     @property
     def target_name(self) -> str:
@@ -186,7 +193,7 @@ class Call(Node):
 
     def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
         args, kwargs = map_arg(self.args, leaf), map_arg(dict(self.kwargs), leaf)
-        return replace(self._map_type(leaf), args=args, kwargs=kwargs)
+        return replace(self._map_type(leaf), args=args, kwargs=kwargs, steps=_symbolic(self.steps, leaf))
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +316,7 @@ class Noise(Node):
         return (self.shape, self.steps)
 
     def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
-        return replace(self._map_type(leaf), steps=map_arg(self.steps, leaf))
+        return replace(self._map_type(leaf), steps=_symbolic(self.steps, leaf))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,7 +335,7 @@ class Loop(Node):
         return (self.length, self.around)
 
     def map_leaves(self, leaf: Callable[[Any], Any]) -> Self:
-        return replace(self._map_type(leaf), length=leaf(self.length), around=map_arg(self.around, leaf))
+        return replace(self._map_type(leaf), length=leaf(self.length), around=_symbolic(self.around, leaf))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -566,6 +573,10 @@ class Graph:
             for node in self:
                 found[node.name] |= self._loops_of(node, found)
         return found
+
+    def steps_of(self, name: str) -> tuple[Size, ...]:
+        """The numbers of the steps in which the node has a value of its own, that of the outermost loop first."""
+        return tuple(map(Size.symbol, sorted(self.loops[name], key=lambda loop: len(self.loops[loop]))))
 
     def _loops_of(self, node: Node, found: Mapping[str, frozenset[str]]) -> frozenset[str]:
         around = frozenset[str]().union(*(found[name] for name in node.inputs))

@@ -36,6 +36,9 @@ def blocks(nodes: Sequence[Node], graph: Graph, around: frozenset[str] = frozens
         nodes: of ``graph``, all in the loops ``around``.
     """
     own = {node.name: _outermost(node, graph, around) for node in nodes}
+    if not any(own.values()):
+        yield from nodes
+        return
     unit = {name: loop or name for name, loop in own.items()}
     places = {unit[node.name]: place for place, node in reversed([*enumerate(nodes)])}
     edges = ((unit[name], unit[node.name]) for node in nodes for name in node.inputs if name in unit)
@@ -156,10 +159,8 @@ class _Unrolling:
 
     def _add(self, node: Node, name: str, values: dict[str, Arg]) -> None:
         """Of a node in a loop, a copy."""
-        if loops := self._graph.loops[name]:
-            numbers = ".".join(
-                str(values[loop]) for loop in sorted(loops, key=lambda loop: len(self._graph.loops[loop]))
-            )
+        if steps := self._graph.steps_of(name):
+            numbers = ".".join(str(step.evaluate(values)) for step in steps)
             wanted = node.site.name if node.site is not None else f"{name}.{numbers}"
             self._taken.add(fresh := unused(wanted, self._taken))
             node = replace(node, name=fresh)

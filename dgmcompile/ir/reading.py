@@ -351,6 +351,8 @@ class _Reader:
                     fields |= {"mask": self.value(call.args[0]), "mask_event_dim": self.value(dims)}
                 case ("mask" | "scale" as field,), [arg] if of_sample:
                     fields[field] = self.value(arg)
+                case ("each",), [_, *_] if not of_sample:
+                    fields["steps"] = tuple(map(self.value, call.args))
                 case ("keep",), [] if of_sample:
                     fields["kept"] = True
                 case ("options",), [] if of_sample:

@@ -209,7 +209,8 @@ class _Writer:
             case Final():
                 return self.call("final", (node.carry,))
             case Call():
-                return self.call(_head(node.target), node.args, node.kwargs)
+                each = self.call(".each", node.steps) if node.steps else ""
+                return self.call(_head(node.target), node.args, node.kwargs) + each
             case Sample():
                 return "".join(self._sample(node))
             case _:

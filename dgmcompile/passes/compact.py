@@ -13,6 +13,7 @@ from dgmcompile.ir.graph import (
     Arg,
     Argument,
     Call,
+    Carry,
     Constant,
     Decision,
     Graph,
@@ -27,11 +28,11 @@ from dgmcompile.ir.graph import (
 )
 from dgmcompile.ir.size import Size
 from dgmcompile.ir.text import format_type, format_value
+from dgmcompile.ir.torch_calls import ELEMENTWISE, FACTORIES, READS_STRIDES, is_opaque, is_pure, tensor_word
 from dgmcompile.ir.verify import COMPACT, TRACED, Stage
 from dgmcompile.passes.base import GraphPass
 from dgmcompile.passes.folding import Folding
 from dgmcompile.passes.rules import Same, Seen, simplified
-from dgmcompile.passes.torch_calls import ELEMENTWISE, FACTORIES, READS_STRIDES, is_opaque, is_pure, tensor_word
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,7 @@ class Compact(GraphPass):
         return COMPACT
 
     def rewrite(self, graph: Graph) -> tuple[Graph, list[Decision]]:
-        walk = _Walk(graph, known_sizes(graph))
-        for node in graph:
-            walk.visit(node)
+        walk = _Walk.through(graph)
         return without_dead_code(walk.result(), walk.decisions)
 
 
@@ -113,6 +112,16 @@ class _Walk:
     layout_is_read: set[str] = field(default_factory=set[str])
     decisions: list[Decision] = field(default_factory=list[Decision])
 
+    @classmethod
+    def through(cls, graph: Graph, restrided: frozenset[str] = frozenset()) -> _Walk:
+        """Of the whole graph; ``restrided`` are carries of which a later node has shown that they are."""
+        walk = cls(graph, known_sizes(graph), restrided=set(restrided))
+        for node in graph:
+            walk.visit(node)
+        carries = {node.name: node for node in graph if isinstance(node, Carry)}
+        late = {name for name, carry in carries.items() if carry.next.name in walk.restrided} - restrided
+        return cls.through(graph, restrided | late) if late else walk
+
     def __post_init__(self) -> None:
         self.outputs = set(self.graph.outputs.values())
         self.layout_is_read = _layout_is_read(self.graph)
@@ -135,7 +144,12 @@ class _Walk:
             name: node if node in self.seen.nodes else self.aliases[node] for name, node in self.graph.outputs.items()
         }
         guards = tuple(replace(guard, expected=self._leaf(guard.expected)) for guard in self.graph.guards)
-        return self.graph.evolve(self.seen.nodes.values(), outputs=outputs, guards=guards, binding=self._binding())
+        nodes = (self._carried(node) if isinstance(node, Carry) else node for node in self.seen.nodes.values())
+        return self.graph.evolve(nodes, outputs=outputs, guards=guards, binding=self._binding())
+
+    def _carried(self, carry: Carry) -> Carry:
+        """With what stands now for its next value, which was not yet known when the carry was visited."""
+        return replace(carry, next=self._leaf(carry.next))
 
     def _binding(self) -> Binding:
         """What constrained parameters give, by the names that it has now."""
@@ -239,10 +253,14 @@ class _Walk:
 def _layout_is_read(graph: Graph) -> set[str]:
     """Nodes on which something depends that may look at how a tensor lies in memory, not only at its values."""
     found = set[str]()
-    for node in reversed(list(graph)):
-        if node.name in found or (isinstance(node, Call) and _reads_layout(node, graph)):
-            found.update(node.inputs)
-    return found
+    carries = [node for node in graph if isinstance(node, Carry)]
+    while True:
+        for node in reversed(list(graph)):
+            if node.name in found or (isinstance(node, Call) and _reads_layout(node, graph)):
+                found.update(node.inputs)
+        if found.issuperset(late := {carry.next.name for carry in carries if carry.name in found}):
+            return found
+        found |= late
 
 
 def _reads_layout(call: Call, graph: Graph) -> bool:
@@ -285,7 +303,7 @@ def _arguments_read(graph: Graph) -> set[str]:
 
 
 def _reads(node: Node) -> Iterator[str]:
-    yield from node.inputs
+    yield from node.needed
     if not isinstance(node, Input):
         yield from names_in(node.shape)
     if node.site:

@@ -210,6 +210,7 @@ class SiteWriter:
                     name=self.fresh(f"{self._prefix}_noise"),
                     law=source.law.name,
                     shape=shape,
+                    steps=self.graph.steps_of(self.site.name),
                     dtype=source.dtype or self._float_dtype(params.values()),
                     location=self.site.location,
                 )

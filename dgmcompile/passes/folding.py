@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dgmcompile.ir.graph import Arg, Call, Constant, DeviceOf, Node, Ref, leaves, map_arg
 from dgmcompile.ir.size import Size
-from dgmcompile.passes.torch_calls import FACTORIES, folding_function, words
+from dgmcompile.ir.torch_calls import FACTORIES, folding_function, words
 
 LARGEST_RESULT = 64
 """Elements of a result that is worked out: what a reader still takes in as a literal."""

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 
 from dgmcompile.ir.graph import Arg, Call, Constant, Formula, Node, Ref, leaves
-from dgmcompile.passes.torch_calls import tensor_word, words
+from dgmcompile.ir.torch_calls import tensor_word, words
 from dgmcompile.reparam import NOISE_TRANSFORMS
 
 Number = bool | int | float

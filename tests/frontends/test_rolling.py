@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from dgmcompile.codegen import compile_graph
 from dgmcompile.frontends.rolling import rolled
 from dgmcompile.frontends.trace import trace
-from dgmcompile.ir.graph import Call, Graph, Loop, is_size
+from dgmcompile.ir.graph import Call, Graph, Loop, Site, is_size
 from dgmcompile.ir.loops import unrolled
+from dgmcompile.ir.size import Size
 from dgmcompile.ir.verify import TRACED, verify
 from dgmcompile.passes import compact, semi_auxiliary
 from dgmcompile.passes.lower import lower
@@ -48,18 +49,35 @@ def edges(graph: Graph) -> set[tuple[str, str]]:
 
 
 def assert_same_program(rolled: Graph, flat: Graph, args: tuple[Any, ...]) -> None:
-    """The same edges and, from the same noise, the same values to the last bit."""
+    """The same edges and, from the same noise, the same values to the last bit: as loops, and step by step."""
     verify(rolled, TRACED)
     written_out = unrolled(rolled, sizes(rolled, args))
     assert edges(written_out) == edges(flat)
-    ours, theirs = (compile_graph(lower(compact(semi_auxiliary(g)))) for g in (written_out, flat))
+    theirs, apart, looped = (compile_graph(lower(compact(semi_auxiliary(g)))) for g in (flat, written_out, rolled))
     noise = theirs.sample_noise(*args, generator=seeds.generator(1))  # type: ignore[operator]
     expected = theirs(*args, noise=noise)
-    names = {f"{flat.sites()[site]}_noise": f"{node}_noise" for site, node in written_out.sites().items()}
-    found = ours(*args, noise={names[name]: value for name, value in noise.items()})
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert torch.equal(found[name], value), name
+    of_site = {site: noise[f"{node}_noise"] for site, node in flat.sites().items() if f"{node}_noise" in noise}
+    named = {f"{node}_noise": of_site[site] for site, node in written_out.sites().items() if site in of_site}
+    for found in (apart(*args, noise=named), looped(*args, noise=noise_of_steps(rolled, of_site, sizes(rolled, args)))):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert torch.equal(found[name], value), name
+
+
+def noise_of_steps(graph: Graph, of_site: dict[str, Tensor], lengths: dict[str, int]) -> dict[str, Tensor]:
+    """That of each site, of all its steps at once."""
+
+    def of(site: Site, steps: tuple[Size, ...], numbers: dict[str, Any]) -> Tensor:
+        if not steps:
+            given = site.map_sizes(lambda size: size.substitute(numbers) if isinstance(size, Size) else size)
+            return of_site[given.name]
+        loop = graph[steps[0].symbols[0]]
+        assert isinstance(loop, Loop)
+        length = loop.length.evaluate(lengths) if isinstance(loop.length, Size) else loop.length
+        return torch.stack([of(site, steps[1:], {**numbers, loop.name: step}) for step in range(length)])
+
+    sites = {node.name: node.site for node in graph.samples if node.site is not None and node.family != "Delta"}
+    return {f"{name}_noise": of(site, graph.steps_of(name), lengths) for name, site in sites.items()}
 
 
 def both(model: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Graph, Graph]:
@@ -207,6 +225,22 @@ def test_values_of_all_steps_read_afterwards():
     assert_same_program(graph, flat, (x,))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_what_draws_anew_in_each_step_is_not_drawn_once(training: bool):
+    net, drop, given = nn.Linear(2, 2), nn.Dropout(0.5).train(training), torch.ones(BATCH, 2)
+
+    def model(x: Tensor) -> None:
+        h = x.new_zeros(len(x), 2)
+        for t in range(x.shape[1]):
+            h = pyro.sample(f"z_{t}", dist.Normal(h + drop(net(given)), 1.0).to_event(2))
+
+    x = values(BATCH, STEPS, 2)
+    graph = trace(model, (x,), roll=True)
+    assert [str(loop.length) for loop in loops(graph)] == ["x_size_1"]
+    flat = unrolled(graph, sizes(graph, (x,)))
+    assert len([node for node in flat if isinstance(node, Call) and node.target == "self.drop"]) == STEPS
+
+
 # what is no loop
 
 
@@ -264,7 +298,7 @@ def test_values_that_have_nothing_in_common_are_no_loop():
 
 
 def test_it_says_why():
-    found = rolled(list(trace(by_squares, ())), {})
+    found = rolled(list(trace(by_squares, ())), {}, lambda call: True)
     assert REASONS[by_square] in [kept.reason for kept in found.kept]
     assert all(kept.location is not None for kept in found.kept)
 

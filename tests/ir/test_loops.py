@@ -35,7 +35,8 @@ NESTED = """
     b: float32 = carry(t, a, b_next)
     b_next: float32 = torch.mul(b, t + 10 * s)
     b_end: float32 = final(b)
-    z: float32 = sample.Normal(loc=b_end, scale=1.0).latent("z_", s)
+    e: float32 = torch.nn.functional.dropout(c).each(s)
+    z: float32 = sample.Normal(loc=b_end, scale=e).latent("z_", s)
     a_end: float32 = final(a)
     y: float32 = sample.Normal(loc=a_end, scale=1.0).target()
 """
@@ -97,7 +98,7 @@ def test_inner_steps_written_out():
     flat = unrolled(parse(NESTED))
     factors = [node.args[1] for node in flat if getattr(node, "target", "") == "torch.mul"]  # type: ignore[attr-defined]
     assert factors == [0, 1, 2, 10, 11, 12]
-    assert flat["z_0"].inputs == ("b_next.0.2",)
+    assert flat["z_0"].inputs == ("b_next.0.2", "e.0") and flat["z_1"].inputs == ("b_next.1.2", "e.1")
     assert flat["b_next.1.0"].inputs == ("b_next.0.2",)
     assert flat["y"].inputs == ("b_next.1.2",)
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from dgmcompile.ir.binding import Binding, Submodule
 from dgmcompile.ir.graph import Call, Constant, Graph
+from dgmcompile.ir.torch_calls import folding_function
 from dgmcompile.passes import Compact, compact, node_counts, semi_auxiliary, stochastic_depth
-from dgmcompile.passes.torch_calls import folding_function
 
 Parse = Callable[[str], Graph]
 

@@ -1,4 +1,4 @@
-"""What compaction has to know of torch functions: which draw, keep state, are views, and how to run them."""
+"""What is known of torch functions: which draw, keep state, are views, and how to run them."""
 
 from __future__ import annotations
 
