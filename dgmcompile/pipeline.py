@@ -19,11 +19,12 @@ from dgmcompile.codegen import compile_graph, source_of
 from dgmcompile.codegen.fx import fx_module
 from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.distill.losses import LossOptions, overview, with_losses
-from dgmcompile.distill.pair import Match, Method, Pair, pair_graphs
+from dgmcompile.distill.pair import STUDENT, TEACHER, Match, Method, Pair, pair_graphs
 from dgmcompile.frontends.load import loading
 from dgmcompile.frontends.trace import trace
 from dgmcompile.ir.graph import Graph
 from dgmcompile.passes import compact, lower, semi_auxiliary
+from dgmcompile.passes.loops import distributed
 from dgmcompile.registration import preserved
 from dgmcompile.replay import CheckReport, check
 from dgmcompile.report import PairReport, Report
@@ -43,7 +44,7 @@ def forms_of(graph: Graph, keep: Iterable[str] = ()) -> dict[str, Graph]:
 
 def loss_graph(pair: Pair, options: LossOptions | None = None) -> Graph:
     """The pair with its loss terms, compacted."""
-    return compact(with_losses(pair, options))
+    return distributed(compact(with_losses(pair, options)), (TEACHER, STUDENT))
 
 
 def compiled(

@@ -93,7 +93,7 @@ def compile_graph(graph: Graph, memory_format: torch.memory_format | None = None
 def is_pair(graph: Graph) -> bool:
     """Is it a teacher-student pair, whose outputs are the terms of a loss?"""
     terms = all(name == "total" or name.startswith(("surrogate.", "latent.")) for name in graph.outputs)
-    return terms and "total" in graph.outputs and all(graph[node].site is None for node in graph.outputs.values())
+    return terms and "total" in graph.outputs and graph[graph.outputs["total"]].site is None
 
 
 @dataclass(frozen=True)
@@ -405,7 +405,8 @@ def _pair_forward(frame: Frame) -> list[str]:
     for_teacher = graph.ancestors(node.name for node in frame.nodes if node.name.startswith(TEACHER))
     for_student = graph.ancestors(node.name for node in frame.nodes if node.name.startswith(STUDENT))
     below_teacher = _descendants(graph, TEACHER)
-    lines += frame.body(lambda node: node.name in for_teacher and node.name not in below_teacher)
+    alone = {name for name in for_teacher - below_teacher if not graph.loops[name]}
+    lines += frame.body(lambda node: node.name in alone)
     of_teacher = frame.body(lambda node: node.name in for_teacher)
     of_student = frame.body(lambda node: node.name in for_student)
     terms = [*frame.body(), f"return {_loss(frame)}"]
@@ -444,8 +445,8 @@ def _loss(frame: Frame) -> str:
 
 
 def _group(frame: Frame, outputs: Mapping[str, str], prefix: str) -> str:
-    entries = {name.removeprefix(prefix): node for name, node in outputs.items() if name.startswith(prefix)}
-    return "{" + ", ".join(f"{site!r}: {frame.value(node)}" for site, node in entries.items()) + "}"
+    entries = [frame.entry(name, node, prefix) for name, node in outputs.items() if name.startswith(prefix)]
+    return f"{{{', '.join(entries)}}}"
 
 
 # text -> module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ from dgmcompile.ir.graph import (
     Ref,
     Sample,
     Shape,
+    Site,
     Stacked,
     is_size,
     leaves,
@@ -134,6 +136,7 @@ class Frame:
         self._kept = {*self.graph.outputs.values(), *self._sizes_of_guards()}
         self._draft, self._written = Draft(), set[str]()
         self._lists: dict[tuple[str, str], str] = {}
+        self._numbers: dict[str, str] = {}
         self.names = Names(self.value, self.module, self._device, self.formulas)
 
     @cached_property
@@ -250,15 +253,22 @@ class Frame:
         inits = [literal(carry.init, self.names) for carry in carries]
         carried = [self._new(carry.name) for carry in carries]
         before = [f"{name} = {init}" for name, init in zip(carried, inits, strict=True)]
-        lists = {value: self._namespace.new(f"{bare_name(value)}_steps") for value in self._values_of_steps(loop)}
+        lists = {value: self._name_of(self.graph[value], "_steps") for value in self._values_of_steps(loop)}
         self._lists.update({(value, loop.name): name for value, name in lists.items()})
         before += [f"{name}: {self._type_of_list(value, loop)} = []" for value, name in lists.items()]
-        head = f"for {self._new(loop.name)} in range({literal(loop.length, self.names)}):"
+        head = f"for {self._number(loop)} in range({literal(loop.length, self.names)}):"
         body = self._sections(block.inside, around | {loop.name})
         body += [f"{name}.append({self._value_of_step(value, loop)})" for value, name in lists.items()]
         body += _assigned(carried, [self.value(carry.next.name) for carry in carries])
         self._written.update(node.name for node in block.nodes)
+        self._numbers[_without_number(loop.name)] = self._local[loop.name]
         return [*before, head, *(f"    {line}" for line in body or ["pass"])]
+
+    def _number(self, loop: Loop) -> str:
+        """The variable that counts the steps: that of a loop before, if it is not in use."""
+        known = self._numbers.pop(_without_number(loop.name), None)
+        self._local[loop.name] = known or self._namespace.new(loop.name)
+        return self._local[loop.name]
 
     def _values_of_steps(self, loop: Loop) -> list[str]:
         """Of which all steps are read after the loop, or are results."""
@@ -280,16 +290,19 @@ class Frame:
         depth = len(self.graph.steps_of(value)) - len(self.graph.steps_of(loop.name)) + 1
         return "list[" * max(depth, 1) + "Tensor" + "]" * max(depth, 1)
 
-    def entry(self, name: str, node: str) -> str:
-        """The entry, or those of all steps, of a dict of results."""
+    def entry(self, name: str, node: str, prefix: str = "") -> str:
+        """The entry, or those of all steps, of a dict of results; by their names without the ``prefix``."""
         if not (steps := self.graph.steps_of(node)):
-            return f"{name!r}: {self.value(node)}"
+            return f"{name.removeprefix(prefix)!r}: {self.value(node)}"
         site = self.graph[node].site
         loops = [cast(Loop, self.graph[step.symbols[0]]) for step in steps]
-        key = "".join(map(self._part_of_key, site.parts if site is not None else ()))
+        key = "".join(map(self._part_of_key, site.parts if site is not None else ())).removeprefix(prefix)
         value = self._lists[node, loops[0].name] + "".join(f"[{self._local[loop.name]}]" for loop in loops)
         ranges = [f"for {self._local[loop.name]} in range({literal(loop.length, self.names)})" for loop in loops]
         return f"**{{f{key!r}: {value} {' '.join(ranges)}}}"
+
+    def _site_name(self, site: Site) -> str:
+        return "".join(map(self._part_of_key, site.parts)) or site.name
 
     def _part_of_key(self, part: str | Size) -> str:
         if isinstance(part, Size):
@@ -336,8 +349,7 @@ class Frame:
             if isinstance(node, Parameter | Constant):
                 self._state(node)
             elif isinstance(node, Stacked):
-                stack = f"torch.stack({self._lists[node.value.name, node.step.symbols[0]]})"
-                draft.statements.append(Statement(self._new_name(node), stack, node))
+                self._stacked(node, draft)
             elif isinstance(node, Final):
                 self._local[node.name] = self._local[node.carry.name]
             elif isinstance(node, Call):
@@ -347,6 +359,14 @@ class Frame:
         for name in self.results if self.returns else ():
             draft.evaluated += draft.parts[name].effects if name in draft.parts else ()
         return draft
+
+    def _stacked(self, node: Stacked, draft: Draft) -> None:
+        """A tensor; where only one step at a time is read, the list that it would be made of."""
+        values = self._lists[node.value.name, node.step.symbols[0]]
+        if all(_takes_a_step(self.graph[user]) for user in self.graph.users(node.name)):
+            self._local[node.name] = values
+        else:
+            draft.statements.append(Statement(self._new_name(node), f"torch.stack({values})", node))
 
     def _state(self, node: Parameter | Constant) -> None:
         text = self.constants[node.name] if isinstance(node, Constant) else self.parameter(node.path)
@@ -397,8 +417,12 @@ class Frame:
         return ", ".join(names)
 
     def _new_name(self, node: Node) -> str:
-        self._local[node.name] = self._namespace.new(self._wanted(node))
+        self._local[node.name] = self._name_of(node)
         return self._local[node.name]
+
+    def _name_of(self, node: Node, ending: str = "") -> str:
+        """A new one; numbers of steps, as in ``z_{t}``, are no part of it."""
+        return self._namespace.new(re.sub(r"_?\{[^}]*\}", "", self._wanted(node)) + ending)
 
     def _wanted(self, node: Node) -> str:
         """The node's name or, where it has none of its own, that of the parameter of a site that it is: ``z_scale``."""
@@ -535,13 +559,23 @@ class Frame:
     def _title(self, node: Node) -> str:
         elements = [name for name in self.graph.users(node.name) if self._is_element(name, node)]
         sites = [node.site, *(self.graph[name].site for name in elements)]
-        names = [bare_name(site.name) if bare_name(node.name) != node.name else site.name for site in sites if site]
+        shown = [self._site_name(site) for site in sites if site]
+        names = [bare_name(name) if bare_name(node.name) != node.name else name for name in shown]
         return f"site {', '.join(map(repr, names))}" if names else ""
 
     def _is_element(self, name: str, node: Node) -> bool:
         """Is ``name`` taken from ``node`` on the line of ``node``?"""
         user = self.graph[name]
         return isinstance(user, Call) and user.target == "getitem" and node.name not in self._local
+
+
+def _without_number(name: str) -> str:
+    """``t`` for ``t_1``."""
+    return re.sub(r"(_\d+)+$", "", name)
+
+
+def _takes_a_step(node: Node) -> bool:
+    return isinstance(node, Call) and node.target == "getitem" and isinstance(node.args[1], Size)
 
 
 def _assigned(names: Sequence[str], values: Sequence[str]) -> list[str]:

@@ -15,9 +15,9 @@ from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.distill.marginal import marginal_term
 from dgmcompile.distill.nodes import Nodes
 from dgmcompile.distill.options import LATENT_WEIGHTS, LossOptions, check_options
-from dgmcompile.distill.pair import Pair, PairedSite
+from dgmcompile.distill.pair import TEACHER, Pair, PairedSite
 from dgmcompile.distill.terms import TermWriter, kind_of
-from dgmcompile.ir.graph import Arg, Call, Graph, Ref
+from dgmcompile.ir.graph import Arg, Call, Graph, Ref, Site
 
 __all__ = ["LATENT_WEIGHTS", "LossOptions", "overview", "terms_of", "with_losses"]
 
@@ -114,18 +114,27 @@ class _LossWriter:
         name = self._options.divergence_of(site)
         if self._terms.is_zero(site, name):
             self.nodes.location = site.teacher.location
-            self.outputs[output] = self._zero(output).name
+            self.outputs[output] = self._in_steps(output, self._zero(output), site).name
             return
         term = self._terms.term(site, name, self._options.reduction_of(site), self._options.temperature_of(site))
-        self._add(output, kind_of(site), term, self._weight(site))
+        term = self._in_steps(output, term, site)
+        self.outputs[output] = term.name
+        over_steps = self.nodes.over_steps(term, self._pair.steps_of(site.teacher.name))
+        self._weighted.append((kind_of(site), over_steps, self._weight(site)))
+
+    def _in_steps(self, output: str, term: Ref, site: PairedSite) -> Ref:
+        """A term of a site in a loop is one in each step."""
+        parts = site.teacher.site.parts if site.teacher.site is not None else ()
+        if not parts:
+            return term
+        first = str(parts[0]).removeprefix(TEACHER)
+        own = Site(output, "deterministic", parts=(f"{kind_of(site)}.{first}", *parts[1:]))
+        return self.nodes.of_steps(term, own)
 
     def _marginal(self, output: str, *targets: PairedSite) -> None:
         term = marginal_term(self._pair, targets, self._options, self._terms, self.nodes)
-        self._add(output, "surrogate", term, self._weight(targets[0]))
-
-    def _add(self, output: str, kind: str, term: Ref, weight: float) -> None:
         self.outputs[output] = term.name
-        self._weighted.append((kind, term, weight))
+        self._weighted.append(("surrogate", term, self._weight(targets[0])))
 
     def _zero(self, name: str) -> Ref:
         dtypes = [site.teacher.dtype for site in self._pair.compared]

@@ -10,7 +10,7 @@ from itertools import product
 from typing import Any, Literal
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
-from dgmcompile.ir.graph import Arg, Call, Graph, Guard, Input, Node, Noise, Part, Ref, Sample, is_size, map_arg
+from dgmcompile.ir.graph import Arg, Call, Graph, Guard, Input, Loop, Node, Noise, Part, Ref, Sample, is_size, map_arg
 from dgmcompile.ir.size import Size
 from dgmcompile.passes.auxiliary import auxiliary, variants_of, with_options
 from dgmcompile.passes.canonicalize import canonicalize
@@ -119,6 +119,11 @@ class Matching:
         found = cls(teacher, student, _sites(teacher, student, match), arguments, {})
         found = replace(found, shared=_shared(found))
         return replace(found, fixed=dict(_fixed(found)))
+
+    def are_in_step(self, loop: Loop) -> bool:
+        """Has the teacher a loop of this name and length?"""
+        loops = (node for node in self.teacher.graph if isinstance(node, Loop) and node.name == loop.name)
+        return [(ours.length, ours.around) for ours in loops] == [self.theirs((loop.length, loop.around))]
 
     def students_guards(self) -> tuple[Guard, ...]:
         """What the student takes as fixed, in the teacher's arguments; sizes are by the student's names."""
@@ -277,6 +282,10 @@ def _shared(found: Matching) -> dict[str, str]:
     for name, places in _sizes(right).items():
         translated: list[Place] = [(found.on_teachers_arguments(path), dim) for path, dim in places]
         shared.update((name, sizes[place]) for place in reversed(translated) if place in sizes)
+    found = replace(found, shared=shared)
+    for node in right:
+        if isinstance(node, Loop) and found.are_in_step(node):
+            shared[node.name] = node.name
     return shared
 
 

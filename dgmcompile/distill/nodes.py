@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from dgmcompile.diagnostics import Location
-from dgmcompile.ir.graph import Arg, Call, Constant, Formula, Graph, Node, Parameter, Ref, Sample, Shape, map_arg
+from dgmcompile.ir.graph import (
+    Arg,
+    Call,
+    Constant,
+    Formula,
+    Graph,
+    Loop,
+    Node,
+    Parameter,
+    Ref,
+    Sample,
+    Shape,
+    Site,
+    Stacked,
+    map_arg,
+)
 from dgmcompile.ir.names import unused
+from dgmcompile.ir.size import Size
 from dgmcompile.ir.text import format_type, format_value
 from dgmcompile.ir.torch_calls import is_pure
 from dgmcompile.passes.inference import infer_type
@@ -61,6 +77,26 @@ class Nodes:
     def shape(self, value: Arg) -> Shape:
         """Of a node; a number has none."""
         return (self._types[value.name].shape or ()) if isinstance(value, Ref) else ()
+
+    def of_steps(self, value: Ref, site: Site) -> Ref:
+        """``value``, which is in a loop, as one that has a name in each step."""
+        made = self._types[value.name]
+        if made not in self.added or made.site is not None:
+            value = self.call(site.name, "identity", (value,), made.shape or ())
+            made = self._types[value.name]
+        self.added[self.added.index(made)] = self._types[value.name] = replace(made, site=site)
+        return value
+
+    def over_steps(self, value: Ref, steps: tuple[Size, ...]) -> Ref:
+        """The sum of a number over the steps of its loops."""
+        stacked, shape = value, ()
+        for step in reversed(steps):
+            loop = self._types[step.symbols[0]]
+            assert isinstance(loop, Loop)
+            shape = (loop.length, *shape)
+            name, dtype = self.unused(f"{value.name}.steps"), self._types[value.name].dtype
+            stacked = self.append(Stacked(name=name, step=step, value=stacked, shape=shape, dtype=dtype))
+        return self.call(f"{value.name}.sum", "torch.Tensor.sum", (stacked,)) if steps else value
 
     def expanded(self, value: Ref, shape: Shape) -> Ref:
         """``value`` in this shape."""

@@ -20,6 +20,7 @@ from dgmcompile.distill.matching import (
     refuse_mismatches,
     with_shared_noise,
 )
+from dgmcompile.distill.steps import in_step
 from dgmcompile.ir.binding import Binding
 from dgmcompile.ir.graph import (
     Argument,
@@ -94,7 +95,7 @@ def pair_graphs(teacher: Graph, student: Graph, match: Match | None = None, meth
     """
     if method not in get_args(Method):
         raise CompileError(_unknown_method(method))
-    matching = with_shared_noise(teacher, student, match or {}, method)
+    matching = with_shared_noise(teacher, in_step(teacher, student), match or {}, method)
     refuse_mismatches(matching, method)
     joint = _Joint(matching, method)
     nodes = [*joint.teacher_nodes(), *joint.student_nodes()]
@@ -196,7 +197,7 @@ class _Joint:
         node = node.map_names(reads)
         node = replace(node if is_size(node) else node.map_leaves(self._with_fixed), name=name)
         if node.site is not None:
-            node = replace(node, site=replace(node.site, name=prefix + node.site.name))
+            node = replace(node, site=node.site.prefixed(prefix))
         if isinstance(node, Parameter):
             return replace(node, path=prefix + node.path)
         if isinstance(node, Call) and isinstance(node.target, str) and node.target.startswith("self."):

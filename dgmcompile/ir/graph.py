@@ -73,6 +73,10 @@ class Site:
     plates: tuple[Plate, ...] = ()
     parts: tuple[str | Size, ...] = ()
 
+    def prefixed(self, prefix: str) -> Site:
+        """The same site, of a model of that name."""
+        return replace(self, name=prefix + self.name, parts=self.parts and _without_gaps((prefix, *self.parts)))
+
     def map_sizes(self, leaf: Callable[[Any], Any]) -> Site:
         """The same site with ``leaf`` applied to the sizes in it."""
         plates = tuple(replace(plate, size=leaf(plate.size)) for plate in self.plates)
@@ -85,6 +89,12 @@ class Site:
 def name_of_parts(parts: Iterable[str | Dim]) -> str:
     """``z_{t}``, where a number of a step is symbolic; ``z_3`` where it is known."""
     return "".join(f"{{{part}}}" if isinstance(part, Size) else str(part) for part in parts)
+
+
+def _without_gaps(parts: tuple[str | Size, ...]) -> tuple[str | Size, ...]:
+    """Neighbouring texts as one."""
+    first, second, *rest = parts
+    return (first + second, *rest) if isinstance(first, str) and isinstance(second, str) else parts
 
 
 def _joined(parts: tuple[str | Dim, ...]) -> tuple[str | Size, ...]:
@@ -802,3 +812,9 @@ def digraph(names: Iterable[str], edges: Iterable[tuple[str, str]]) -> nx.DiGrap
     graph.add_nodes_from(names)
     graph.add_edges_from(edges)
     return graph
+
+
+def components(names: Iterable[str], edges: Iterable[tuple[str, str]]) -> Iterator[set[str]]:
+    """The strongly connected components, in an order that follows the edges."""
+    condensed = nx.condensation(digraph(names, edges))
+    return (condensed.nodes[number]["members"] for number in nx.topological_sort(condensed))

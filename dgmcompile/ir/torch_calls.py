@@ -55,6 +55,9 @@ ELEMENTWISE = words(
 PURE_MODULES = (
     nn.Linear,
     nn.Bilinear,
+    nn.GRUCell,
+    nn.LSTMCell,
+    nn.RNNCell,
     nn.Identity,
     nn.Flatten,
     nn.Unflatten,
