@@ -22,8 +22,9 @@ from dgmcompile.distill.losses import LossOptions, overview, with_losses
 from dgmcompile.distill.pair import STUDENT, TEACHER, Match, Method, Pair, pair_graphs
 from dgmcompile.frontends.load import loading
 from dgmcompile.frontends.trace import trace
-from dgmcompile.ir.graph import Graph
+from dgmcompile.ir.graph import Graph, Loop
 from dgmcompile.passes import compact, lower, semi_auxiliary
+from dgmcompile.passes.hoisting import hoisted
 from dgmcompile.passes.loops import distributed
 from dgmcompile.registration import preserved
 from dgmcompile.replay import CheckReport, check
@@ -44,7 +45,10 @@ def forms_of(graph: Graph, keep: Iterable[str] = ()) -> dict[str, Graph]:
 
 def loss_graph(pair: Pair, options: LossOptions | None = None) -> Graph:
     """The pair with its loss terms, compacted."""
-    return distributed(compact(with_losses(pair, options)), (TEACHER, STUDENT))
+    graph = compact(with_losses(pair, options))
+    if not any(isinstance(node, Loop) for node in graph):
+        return graph
+    return compact(hoisted(distributed(graph, (TEACHER, STUDENT))))
 
 
 def compiled(

@@ -300,7 +300,13 @@ def _forward(frame: Frame) -> list[str]:
     first, lines = _forward_head(frame, "dict[str, Tensor]", "Values by name, from `noise` or from a new draw.")
     lines += frame.body()
     entries = [frame.entry(name, node) for name, node in frame.graph.outputs.items()]
-    return [first, *indented([*lines, f"return {{{', '.join(entries)}}}"])]
+    return [first, *indented([*lines, f"return {dict_text(entries)}"])]
+
+
+def dict_text(entries: list[str]) -> str:
+    """A dict of these; one alone of all steps of a loop is it already."""
+    is_whole = len(entries) == 1 and entries[0].startswith("**")
+    return entries[0].removeprefix("**") if is_whole else f"{{{', '.join(entries)}}}"
 
 
 # a pair
@@ -446,7 +452,7 @@ def _loss(frame: Frame) -> str:
 
 def _group(frame: Frame, outputs: Mapping[str, str], prefix: str) -> str:
     entries = [frame.entry(name, node, prefix) for name, node in outputs.items() if name.startswith(prefix)]
-    return f"{{{', '.join(entries)}}}"
+    return dict_text(entries)
 
 
 # text -> module

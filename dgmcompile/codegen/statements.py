@@ -136,6 +136,7 @@ class Frame:
         self._kept = {*self.graph.outputs.values(), *self._sizes_of_guards()}
         self._draft, self._written = Draft(), set[str]()
         self._lists: dict[tuple[str, str], str] = {}
+        self._late = self._elements_alone()
         self._numbers: dict[str, str] = {}
         self.names = Names(self.value, self.module, self._device, self.formulas)
 
@@ -229,7 +230,7 @@ class Frame:
 
     def body(self, wanted: Callable[[Node], bool] = lambda node: True) -> list[str]:
         """The statements for the nodes that are not computed yet and that are ``wanted``."""
-        nodes = [node for node in self.nodes if not isinstance(node, Input | Noise)]
+        nodes = [node for node in self.nodes if not isinstance(node, Input | Noise) and node.name not in self._late]
         return self._sections([node for node in nodes if node.name not in self._written and wanted(node)], frozenset())
 
     def _sections(self, nodes: Sequence[Node], around: frozenset[str]) -> list[str]:
@@ -273,8 +274,16 @@ class Frame:
     def _values_of_steps(self, loop: Loop) -> list[str]:
         """Of which all steps are read after the loop, or are results."""
         stacked = [n.value.name for n in self.nodes if isinstance(n, Stacked) and n.step == Size.symbol(loop.name)]
-        results = [name for name in self.results if loop.name in self.graph.loops[name]]
+        results = [name for name in self.results if loop.name in self.graph.loops[name] and name not in self._late]
         return list(dict.fromkeys([*stacked, *results]))
+
+    def _elements_alone(self) -> set[str]:
+        """Results that are a step of what is computed outside, and that nothing reads, with loops of nothing else."""
+        found = {name for name in self.results if _takes_a_step(self.graph[name]) and self._reads[name] == 1}
+        for loop in (node.name for node in self.nodes if isinstance(node, Loop)):
+            inside = {node.name for node in self.nodes if loop in self.graph.loops[node.name]}
+            found |= {loop} if inside <= {*found, loop} else set()
+        return found
 
     def _inner_loop(self, value: str, loop: Loop) -> str | None:
         """That one of the loops around a value which is next to ``loop``."""
@@ -296,10 +305,19 @@ class Frame:
             return f"{name.removeprefix(prefix)!r}: {self.value(node)}"
         site = self.graph[node].site
         loops = [cast(Loop, self.graph[step.symbols[0]]) for step in steps]
+        for loop in loops:
+            self._local[loop.name] = self._local.get(loop.name) or self._number(loop)
         key = "".join(map(self._part_of_key, site.parts if site is not None else ())).removeprefix(prefix)
-        value = self._lists[node, loops[0].name] + "".join(f"[{self._local[loop.name]}]" for loop in loops)
+        value = self._in_one_step(node, loops)
         ranges = [f"for {self._local[loop.name]} in range({literal(loop.length, self.names)})" for loop in loops]
         return f"**{{f{key!r}: {value} {' '.join(ranges)}}}"
+
+    def _in_one_step(self, node: str, loops: Sequence[Loop]) -> str:
+        """Expression of the value in one step, of which the numbers are known."""
+        call = self.graph[node]
+        if node in self._late and isinstance(call, Call):
+            return str(expression(call, self.names))
+        return self._lists[node, loops[0].name] + "".join(f"[{self._local[loop.name]}]" for loop in loops)
 
     def _site_name(self, site: Site) -> str:
         return "".join(map(self._part_of_key, site.parts)) or site.name

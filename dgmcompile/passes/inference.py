@@ -95,3 +95,44 @@ def _run(function: Callable[..., Any], given: _Given) -> tuple[tuple[int, ...], 
     except Exception:  # whatever a formula raises that looks at values, or mixes devices
         return None
     return (tuple(result.shape), result.dtype) if isinstance(result, Tensor) else None
+
+
+def is_elementwise(formula: Formula, args: tuple[Arg, ...], kwargs: Mapping[str, Arg]) -> bool:
+    """Is each element of ``formula(*args, **kwargs)`` made of the elements at its own place, and of numbers?
+
+    The formula is run on tensors of numbers between 0 and 1, and on each place of them alone.
+    """
+    shown = map_arg((args, dict(kwargs)), lambda leaf: _Place() if isinstance(leaf, Ref) else leaf)
+    return _is_elementwise(formula.function, _Given(format_value(shown), shown))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a tensor stands among the arguments."""
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return ()
+
+
+@lru_cache(maxsize=4096)
+def _is_elementwise(function: Callable[..., Any], given: _Given) -> bool:
+    places = sum(isinstance(leaf, _Place) for leaf in leaves(given.args))
+    numbers = torch.linspace(0.15, 0.85, 6 * max(places, 1), dtype=torch.float64, device="cpu")
+    tensors = numbers.view(6, -1).T.reshape(-1, 2, 3)
+
+    def run(index: tuple[slice, slice]) -> Any:
+        found = iter(tensors)
+        args, kwargs = map_arg(given.args, lambda leaf: next(found)[index] if isinstance(leaf, _Place) else leaf)
+        return function(*args, **kwargs)
+
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            whole = run((slice(None), slice(None)))
+            if not isinstance(whole, Tensor) or whole.shape != (2, 3) or not bool(whole.isfinite().all()):
+                return False
+            parts = [[run((slice(i, i + 1), slice(j, j + 1))) for j in range(3)] for i in range(2)]
+            return torch.allclose(whole, torch.cat([torch.cat(row, 1) for row in parts]), rtol=1e-12, atol=0)
+    except Exception:  # whatever a formula raises that is given other numbers than it takes
+        return False

@@ -169,7 +169,7 @@ class _Distribution:
         if key not in self._made:
             step, shape = Size.symbol(self.loops[self.part[name]]), (self.length, *(node.shape or ()))
             stacked = Stacked(
-                name=self._unused(f"{name}_steps"), step=step, value=Ref(name), shape=shape, dtype=node.dtype
+                name=self._unused(f"{name}_all"), step=step, value=Ref(name), shape=shape, dtype=node.dtype
             )
             self.nodes.append(stacked)
             self._made[key] = Ref(stacked.name)
@@ -189,7 +189,7 @@ class _Distribution:
             )
             longer: tuple[Dim, ...] = (add(self.length, 1), *(carry.shape or ()))
             args = ([Ref(first.name), self._stacked(carry.next.name)],)
-            name = self._unused(f"{carry.name}_steps")
+            name = self._unused(f"{carry.name}_all")
             self.nodes += [first, Call(name=name, target="torch.cat", args=args, shape=longer, **typed)]
             self._made[key] = Ref(name)
         return self._made[key]
