@@ -381,7 +381,8 @@ class Frame:
     def _stacked(self, node: Stacked, draft: Draft) -> None:
         """A tensor; where only one step at a time is read, the list that it would be made of."""
         values = self._lists[node.value.name, node.step.symbols[0]]
-        if all(_takes_a_step(self.graph[user]) for user in self.graph.users(node.name)):
+        readers = (self.graph[user] for user in self.graph.users(node.name))
+        if node.name not in self.results and all(map(_takes_a_step, readers)):
             self._local[node.name] = values
         else:
             draft.statements.append(Statement(self._new_name(node), f"torch.stack({values})", node))

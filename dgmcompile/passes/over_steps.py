@@ -96,6 +96,8 @@ class OverSteps:
         match word:
             case "chunk" | "split" | "tensor_split":
                 return self._with_dim(call, 2, 0)
+            case "select" | "narrow":
+                return self._with_dim(call, 1, None)
             case "unsqueeze":
                 return self._unsqueezed(call)
             case "transpose" | "swapaxes":
@@ -183,7 +185,7 @@ class OverSteps:
     def _with_dim(self, call: Call, place: int, usual: Arg) -> Call:
         """The call on its first argument, with the dim counted from the right."""
         rank = self._rank(call.args[0])
-        if rank is None or not self.is_inside(call.args[0]) or any(map(self.is_inside, leaves(call.args[1:]))):
+        if not rank or not self.is_inside(call.args[0]) or any(map(self.is_inside, leaves(call.args[1:]))):
             raise Unknown("it reads a value of the step in another place than the first")
         args, kwargs = list(self._all(call.args)), dict(call.kwargs)
         if "dim" in kwargs:
