@@ -102,6 +102,7 @@ RANDOM_CALLS: Mapping[str, Callable[..., RandomLaw]] = {
     "torch.Tensor.cauchy_": _cauchy_,
     "torch.Tensor.log_normal_": _log_normal_,
     "torch.Tensor.bernoulli_": _bernoulli_,
+    "torch.ops.aten.normal_functional": _normal_,
 }
 """By the function's public name; each takes the call's own arguments, but for those that change no law."""
 

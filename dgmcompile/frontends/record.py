@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch._ops import HigherOrderOperator, OpOverload
+from torch._ops import HigherOrderOperator
 from torch.overrides import TorchFunctionMode
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
@@ -33,6 +33,7 @@ from dgmcompile.frontends.calls import (
 )
 from dgmcompile.frontends.judging import Judge
 from dgmcompile.frontends.modules import ModulePaths
+from dgmcompile.frontends.operators import public_call
 from dgmcompile.frontends.recording import Recording
 from dgmcompile.frontends.source import (
     called_for,
@@ -48,11 +49,9 @@ from dgmcompile.frontends.targets import (
     INDEXED,
     METADATA,
     functional,
-    in_public_words,
     is_in_place,
     is_no_op,
     short_name,
-    target_name,
     unversioned_writes,
     without_defaults,
 )
@@ -360,12 +359,10 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if not self._paused and isinstance(func, HigherOrderOperator):
             raise CompileError(refusals.higher_order(func.name(), location_of(user_frame())))
-        if isinstance(func, OpOverload):
-            func, args, kwargs = in_public_words(func, args, kwargs)
-        if self._device.type not in _RAISE and getattr(func, "__name__", "").strip("_") in INDEXED:
+        target, func, args, kwargs = public_call(func, args, kwargs)
+        if self._device.type not in _RAISE and short_name(target or "") in INDEXED:
             with self._inside():
                 _rehearse(func, args, kwargs)
-        target = None if self._paused else target_name(func)
         if self._paused or (target is None and not may_return_tensor(func)):
             with self._inside():
                 return func(*args, **kwargs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,84 +97,10 @@ _NO_FUNCTIONS = frozenset(["torch.Tensor.set_", "torch.Tensor.resize_", "torch.T
 @cache
 def target_name(func: Callable[..., Any]) -> str | None:
     """``torch.exp``, ``torch.Tensor.view``, ``torch.Tensor.mT``; None for what has no public name."""
-    if isinstance(func, torch._ops.OpOverload):
-        return _name_of_operator(func)
     name = _BY_FUNCTION.get(func) or resolve_name(func)
     if name is None or not name.startswith("torch.") or name in _NO_FUNCTIONS:
         return None
     return name.removesuffix(".__get__").replace("torch.functional.", "torch.")
-
-
-def in_public_words(
-    operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-    """The same call by a function that has a public name, where its arguments are others."""
-    if operator is torch.ops.aten.sym_size.int:
-        return torch.Tensor.size, args, kwargs
-    if operator is torch.ops.aten.lift_fresh_copy.default:
-        return torch.Tensor.clone, args, kwargs
-    if operator is torch.ops.aten.normal_functional.default:
-        like, mean, std = cast("tuple[Tensor, float, float]", (*args, *(0.0, 1.0)[len(args) - 1 :]))
-        return torch.normal, (mean, std, tuple(like.shape)), {"dtype": like.dtype, "device": like.device}
-    if operator is torch.ops.aten.index.Tensor:
-        places = tuple(slice(None) if place is None else place for place in args[1])
-        return torch.Tensor.__getitem__, (args[0], places), kwargs
-    if operator is not torch.ops.aten.slice.Tensor or kwargs:
-        return operator, args, kwargs
-    tensor: Tensor = args[0]
-    dim, start, end, step = cast("tuple[int, Any, Any, int]", (*args[1:], *(0, None, None, 1)[len(args) - 1 :]))
-    end = None if isinstance(end, int) and end >= 2**62 else end
-    index = (*(slice(None) for _ in range(dim % tensor.dim())), slice(start, end, None if step == 1 else step))
-    return torch.Tensor.__getitem__, (tensor, index), {}
-
-
-def _name_of_operator(operator: Any) -> str | None:
-    """Of an aten operator, as exported programs call them: the public function that takes the same arguments, or its
-    own name where there is none, as of losses, which have other defaults, and of what torch wraps in Python."""
-    word = operator._overloadpacket.__name__
-    if operator.namespace != "aten":
-        return None
-    if word in _ONLY_CHECK:
-        return "torch.Tensor.requires_grad_"
-    if word in _FUNCTIONALS:
-        return f"torch.nn.functional.{_FUNCTIONALS[word]}"
-    if all(argument.name != "reduction" for argument in operator._schema.arguments):
-        if hasattr(torch, word) and not _is_wrapper(torch, word):
-            return f"torch.{word}"
-        if hasattr(torch.Tensor, word) and _takes_tensor_first(operator) and not _is_wrapper(torch.Tensor, word):
-            return f"torch.Tensor.{word}"
-    return None if operator._schema.is_mutable else f"torch.ops.aten.{word}.{operator._overloadname}"
-
-
-def _is_wrapper(owner: Any, word: str) -> bool:
-    """A function of Python, which may take other arguments than the operator that it calls."""
-    return inspect.isfunction(getattr(owner, word)) and word not in _PASSED_ON
-
-
-_PASSED_ON = ("split", "einsum", "cdist", "stft", "istft")
-"""Functions that take what their operators take."""
-
-
-def _takes_tensor_first(operator: Any) -> bool:
-    arguments = operator._schema.arguments
-    return bool(arguments) and arguments[0].name in ("self", "input") and str(arguments[0].type) == "Tensor"
-
-
-_FUNCTIONALS = {
-    name: name
-    for name in ("linear", "softplus", "gelu", "silu", "mish", "leaky_relu", "one_hot", "pad", "adaptive_avg_pool2d")
-}
-_FUNCTIONALS |= {"log_sigmoid": "logsigmoid", "scaled_dot_product_attention": "scaled_dot_product_attention"}
-"""Operators without a public function elsewhere, and the one that takes the same arguments."""
-
-_ONLY_CHECK = (
-    "_assert_tensor_metadata",
-    "_assert_async",
-    "_assert_scalar",
-    "_linalg_check_errors",
-    "sym_constrain_range_for_size",
-)
-"""Operators that compute nothing."""
 
 
 def without_defaults(func: Callable[..., Any], kwargs: Mapping[str, Arg]) -> dict[str, Arg]:
@@ -283,7 +209,7 @@ _VALUE_SHAPED = frozenset(["nonzero", "argwhere", "masked_select", "unique", "un
 def value_shaped(target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Does the shape of the result depend on the values of the arguments?"""
     match target.rpartition(".")[2]:
-        case "__getitem__":
+        case "__getitem__" | "index":
             return any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in leaves(args[1:]))
         case "repeat_interleave" | "split" | "tensor_split" | "interpolate":
             return bool(_tensors((args[1:], dict(kwargs))))
@@ -388,6 +314,7 @@ INDEXED = frozenset(
     [
         "getitem",
         "setitem",
+        "index",
         "index_select",
         "index_add",
         "index_copy",

@@ -16,6 +16,7 @@ from dgmcompile.codegen import compile_graph
 from dgmcompile.frontends.arguments import Arguments
 from dgmcompile.frontends.distributions import ConstructorCalls, methods_of_distributions
 from dgmcompile.frontends.marks import marked_by
+from dgmcompile.frontends.operators import public_call
 from dgmcompile.frontends.outputs import results_of
 from dgmcompile.frontends.random_calls import (
     COMPOSED_CALLS,
@@ -27,7 +28,7 @@ from dgmcompile.frontends.random_calls import (
     written_by,
 )
 from dgmcompile.frontends.state import eager, seed_everything
-from dgmcompile.frontends.targets import ELEMENTWISE_DROPOUTS, short_name, target_name, without_dropout
+from dgmcompile.frontends.targets import ELEMENTWISE_DROPOUTS, short_name, without_dropout
 from dgmcompile.ir.binding import Drawn
 from dgmcompile.ir.graph import Graph, Law, Node, Noise, Ref, map_arg, names_in
 from dgmcompile.passes import auxiliary, compact, lower
@@ -96,12 +97,13 @@ class WithoutDropout(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        target = target_name(func) or ""
+        kwargs = kwargs or {}
+        target = public_call(func, args, kwargs).target or ""
         if self._shared and target in DROPOUT_CALLS:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         if short_name(target) in ELEMENTWISE_DROPOUTS and args:
             return args[0]
-        args, kwargs = without_dropout(target, args, kwargs or {})
+        args, kwargs = without_dropout(target, args, kwargs)
         return func(*args, **kwargs)
 
 
@@ -121,7 +123,7 @@ class _Replaced(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        target = "" if self._inside else target_name(func) or ""
+        target = "" if self._inside else public_call(func, args, kwargs).target or ""
         if target in self._composed:
             return self._composed[target](self._part, *args, **kwargs)
         value = func(*args, **kwargs)
