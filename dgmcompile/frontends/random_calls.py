@@ -103,6 +103,10 @@ RANDOM_CALLS: Mapping[str, Callable[..., RandomLaw]] = {
     "torch.Tensor.log_normal_": _log_normal_,
     "torch.Tensor.bernoulli_": _bernoulli_,
     "torch.ops.aten.normal_functional": _normal_,
+    "torch.ops.aten.uniform": _uniform_,
+    "torch.ops.aten.exponential": _exponential_,
+    "torch.ops.aten.cauchy": _cauchy_,
+    "torch.ops.aten.log_normal": _log_normal_,
 }
 """By the function's public name; each takes the call's own arguments, but for those that change no law."""
 
@@ -146,10 +150,13 @@ def _gumbel_softmax(
     return value if last is logits else value.movedim(-1, dim)
 
 
-def _geometric_(draw: Draw, self: Tensor, p: float, generator: Any = None) -> Tensor:
+def _geometric(draw: Draw, like: Tensor, p: float, generator: Any = None) -> Tensor:
     """Trials up to the first success, where the family counts the failures before it."""
-    failures = draw(RandomLaw("Geometric", {"probs": p}), lambda: torch.empty_like(self).geometric_(p) - 1)
-    return self.copy_(failures + 1)
+    return draw(RandomLaw("Geometric", {"probs": p}), lambda: torch.empty_like(like).geometric_(p) - 1) + 1
+
+
+def _geometric_(draw: Draw, self: Tensor, p: float, generator: Any = None) -> Tensor:
+    return self.copy_(_geometric(draw, self, p))
 
 
 def _randint(draw: Draw, *args: Any, **kwargs: Any) -> Tensor:
@@ -244,6 +251,7 @@ COMPOSED_CALLS: Mapping[str, Callable[..., Tensor]] = {
     "torch.Tensor.multinomial": _multinomial,
     "torch.nn.functional.gumbel_softmax": _gumbel_softmax,
     "torch.Tensor.geometric_": _geometric_,
+    "torch.ops.aten.geometric": _geometric,
     "torch.randint": _with_out(_randint),
 }
 """By the function's public name; each takes the means to draw, then the call's own arguments."""

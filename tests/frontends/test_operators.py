@@ -169,3 +169,38 @@ def test_what_is_emitted_for_an_operator_is_read_again():
     form = dgm.compile(dgm.trace(exported(Applied(FUNCTIONS["columns"]), X, False), (X,)))
     assert "torch.ops.aten.index_put(" in str(form.source)
     assert dgm.check(lambda x: form(x)["output"], (X,)).ok
+
+
+DRAWS: list[tuple[str, Callable[[Tensor], Tensor]]] = [
+    ("Normal", lambda x: torch.empty_like(x).normal_(1.0, 2.0)),
+    ("Uniform", lambda x: torch.empty_like(x).uniform_(-1.0, 2.0)),
+    ("Exponential", lambda x: torch.empty_like(x).exponential_(2.0)),
+    ("Exponential", lambda x: x.exp() * torch.empty_like(x).exponential_()),  # which is noise
+    ("Cauchy", lambda x: torch.empty_like(x).cauchy_(1.0, 2.0)),
+    ("LogNormal", lambda x: torch.empty_like(x).log_normal_(1.0, 2.0)),
+    ("Geometric", lambda x: torch.empty_like(x).geometric_(0.3)),
+    ("Bernoulli", lambda x: torch.empty_like(x).bernoulli_(x / 2)),
+    ("RelaxedOneHotCategorical", lambda x: F.gumbel_softmax(x, 0.5)),
+]
+
+
+class Drawn(nn.Module):
+    def __init__(self, draw: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.draw = draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.draw(x)
+        return z.tanh()
+
+
+@DECOMPOSED
+@pytest.mark.parametrize(("family", "draw"), DRAWS)
+def test_draws_are_variables(family: str, draw: Callable[[Tensor], Tensor], decomposed: bool):
+    module = Drawn(draw)
+    found = [
+        [(node.site and node.site.name, node.family, node.params.keys()) for node in dgm.trace(program, (X,)).samples]
+        for program in (module, exported(module, X, decomposed))
+    ]
+    assert found[0] == found[1] and ("z", family) in [one[:2] for one in found[0]]
+    assert dgm.check(exported(module, X, decomposed), (X,)).ok
