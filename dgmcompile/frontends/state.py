@@ -44,7 +44,7 @@ class ModuleState:
             live.clear()
             live.update(table)
         for tensor, value in self._values:
-            if tensor._version != 0 and not torch.equal(tensor, value):
+            if not torch.equal(tensor, value):  # statistics are written past the version counter
                 with torch.no_grad():
                     tensor.copy_(value)
 
