@@ -20,6 +20,7 @@ from dgmcompile.distill.matching import (
     refuse_mismatches,
     with_shared_noise,
 )
+from dgmcompile.distill.statistics import without_statistics
 from dgmcompile.distill.steps import in_step
 from dgmcompile.ir.binding import Binding
 from dgmcompile.ir.graph import (
@@ -95,6 +96,7 @@ def pair_graphs(teacher: Graph, student: Graph, match: Match | None = None, meth
     """
     if method not in get_args(Method):
         raise CompileError(_unknown_method(method))
+    teacher = without_statistics(teacher)
     matching = with_shared_noise(teacher, in_step(teacher, student), match or {}, method)
     refuse_mismatches(matching, method)
     joint = _Joint(matching, method)

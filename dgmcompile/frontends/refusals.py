@@ -324,8 +324,9 @@ def moving_statistics(path: str, location: Location | None) -> Diagnostic:
     return Diagnostic(
         code="moving-statistics",
         severity="warning",
-        message=f"a normalisation by the batch's own statistics moves {path!r} at every call, whatever the mode",
+        message=f"this normalises by the statistics of each batch, whatever the mode, and moves {path!r} at every call",
         location=location,
+        notes=("those of a teacher are left as they are",),
         help="call eval() before the model is exported, or pass training=self.training",
     )
 

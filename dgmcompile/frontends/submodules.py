@@ -30,6 +30,7 @@ from dgmcompile.ir.graph import (
     is_size,
     names_in,
 )
+from dgmcompile.ir.normalisation import moved_statistics
 from dgmcompile.ir.size import Size
 
 
@@ -159,6 +160,8 @@ def _body(scope: _Scope, inside: list[Node], span: ModuleSpan, spans: Sequence[M
         return None
     if any(isinstance(node, Sample | Noise) or node.site is not None for node in inside):
         return None
+    if not span.module.training and any(map(_moves_statistics, inside)):
+        return None  # its mode does not say what it does
     if any(not scope.readers.get(name, set()) <= own for name in own - set(outputs.values())):
         return None
     arguments = _arguments(span)
@@ -191,6 +194,10 @@ def _body(scope: _Scope, inside: list[Node], span: ModuleSpan, spans: Sequence[M
         arguments=_signature(span.module, {str(path[0]) for path in arguments}),
         binding=Binding(tensors, collapsed.modules),
     )
+
+
+def _moves_statistics(node: Node) -> bool:
+    return isinstance(node, Call) and bool(moved_statistics(node.target_name, node.args, node.kwargs))
 
 
 def _with_known_sizes(nodes: list[Node]) -> list[Node]:

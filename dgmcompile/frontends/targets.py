@@ -13,6 +13,7 @@ from torch.overrides import resolve_name
 
 from dgmcompile.ir.formulas import COPIED, SETITEM
 from dgmcompile.ir.graph import Arg, Formula, leaves
+from dgmcompile.ir.normalisation import moved_statistics
 
 METADATA = frozenset(
     [
@@ -189,13 +190,7 @@ def unversioned_writes(target: str | None, args: tuple[Any, ...], kwargs: dict[s
     """What is written past autograd's version counters, as the running statistics of a normalisation are."""
     if target in _BY_PYTHON:
         return _tensors(args[0])
-    if target in ("torch.batch_norm", "torch.instance_norm"):  # by position, as exported programs call them
-        return [tensor for tensor in args[3:5] if isinstance(tensor, Tensor)] if args[5] else []
-    if target not in ("torch.nn.functional.batch_norm", "torch.nn.functional.instance_norm"):
-        return []
-    if not kwargs.get("training", kwargs.get("use_input_stats", False)):
-        return []
-    found = (*args[1:3], kwargs.get("running_mean"), kwargs.get("running_var"))
+    found = (args[at] if isinstance(at, int) else kwargs[at] for at in moved_statistics(target, args, kwargs))
     return [tensor for tensor in found if isinstance(tensor, Tensor)]
 
 
