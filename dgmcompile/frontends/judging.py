@@ -151,4 +151,4 @@ def _with_users_place(refusal: Diagnostic) -> Diagnostic:
 def _shaping(target: str, arguments: tuple[Arg, Arg]) -> Arg:
     """Arguments on whose values the shape of the result depends."""
     args, kwargs = arguments
-    return args[1:] if target.endswith("__getitem__") else (args, kwargs)
+    return args[1:] if target.rpartition(".")[2] in ("__getitem__", "index") else (args, kwargs)

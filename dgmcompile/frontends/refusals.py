@@ -257,13 +257,6 @@ def custom_function(name: str, location: Location | None) -> Diagnostic:
 
 def unknown_call(name: str, location: Location | None) -> Diagnostic:
     """A torch function without a public name."""
-    if ".default" in name or "aten" in name:
-        return Diagnostic(
-            code="unknown-call",
-            message=f"{name} is an operator of torch's own that no public function calls",
-            location=location,
-            help="export the program without run_decompositions(), or trace the module itself",
-        )
     return Diagnostic(
         code="unknown-call",
         message=f"{name} is no public torch function that a graph can name",
