@@ -135,7 +135,9 @@ def same_dtype(call: Call, seen: Seen) -> Same | None:
 
 
 def plain_copy(call: Call, seen: Seen) -> Same | None:
-    """x.clone(): nothing in a graph writes into x."""
+    """x.clone(): nothing in a graph writes into x. Of complex numbers it may be what computes their conjugate."""
+    if call.dtype is not None and call.dtype.is_complex:
+        return None
     if tensor_word(call) == "clone" and len(call.args) == 1 and not call.kwargs and isinstance(call.args[0], Ref):
         return Same(call.args[0].name, "a copy")
     return None

@@ -104,6 +104,7 @@ def test_what_is_the_same_to_the_last_bit_is_read_directly(check_pass, call: str
         "y: float32[4] = torch.Tensor.mul(n, 1.0)",  # promotes
         "y: float32[4] = torch.Tensor.div(n, 1)",
         "y: complex64[4] = torch.Tensor.mul(c, 1.0)",  # inf * 0
+        "y: complex64[4] = torch.clone(c)",  # which computes a conjugate
         "y: float32[batch, 4] = torch.Tensor.add(x, 0, alpha=x)",
         "y: float32[batch, 4] = torch.Tensor.__rsub__(x, 0)",
         "y: float32[batch, 4] = torch.Tensor.__rpow__(x, 1)",
