@@ -232,8 +232,8 @@ def whole_numbers(target: str, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     last = target.rpartition(".")[2]
     if last in _RANGES:
         return _tensors((args, dict(kwargs)))
-    word = last.strip("_")
-    found = [t for i, arg in enumerate(args) if _is_whole(word, i) for t in _tensors(arg)]
+    word, own = last.strip("_"), int(target.startswith("torch.Tensor."))  # a method's first is no number anywhere
+    found = [t for i, arg in enumerate(args) if i >= own and _is_whole(word, i) for t in _tensors(arg)]
     return found + [t for name, arg in kwargs.items() if _is_whole(word, name) for t in _tensors(arg)]
 
 

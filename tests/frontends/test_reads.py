@@ -138,6 +138,7 @@ HARMLESS = [
     "target(torch.tensor([0.1, 0.2, 0.3])[k()])",
     "np.random.randn(3), random.random()\ntarget(z())",
     "target(z() * np.float32(0.5) + np.int64(1))",
+    "target(z().exp().polygamma(1))",
     "torch.randn(3)\ntarget(z())",
 ]
 
