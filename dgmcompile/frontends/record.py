@@ -397,8 +397,7 @@ class Recorder(TorchFunctionMode):
         try:
             node_args, node_kwargs = self.arg(args), self.arg(kwargs)
         except NotImplementedError:  # it has no memory of its own
-            name = target or getattr(func, "__name__", "call")
-            raise CompileError(refusals.layout(name, location_of(user_frame()))) from None
+            raise CompileError(_not_dense(func, target)) from None
         if target is not None and is_in_place(target) and args and isinstance(args[0], Tensor):
             self.remember(args[0])
         before = Before(args, kwargs)
@@ -411,7 +410,7 @@ class Recorder(TorchFunctionMode):
         written = before.written() or unversioned_writes(target, args, kwargs)
         tensors = [leaf for leaf in leaves(plain(result)) if isinstance(leaf, Tensor)]
         if any(tensor.layout != torch.strided for tensor in tensors):
-            raise CompileError(refusals.layout(target or getattr(func, "__name__", "call"), location_of(user_frame())))
+            raise CompileError(_not_dense(func, target))
         if not tensors and not written:
             self._judge.value_read(target or getattr(func, "__name__", "call"), (node_args, node_kwargs))
             return result
@@ -642,6 +641,11 @@ def _rehearse(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     """
     with torch._C.DisableTorchFunction(), torch.no_grad(), torch.random.fork_rng(devices=[]):
         func(*map_arg(args, _on_cpu), **map_arg(kwargs, _on_cpu))
+
+
+def _not_dense(func: Callable[..., Any], target: str | None) -> Diagnostic:
+    name = target or getattr(func, "__name__", "call")
+    return refusals.layout(f"{name} takes or returns", location_of(user_frame()))
 
 
 def _on_cpu(leaf: Any) -> Any:

@@ -215,11 +215,11 @@ def gradient_call(name: str, location: Location | None) -> Diagnostic:
     )
 
 
-def layout(name: str, location: Location | None) -> Diagnostic:
+def layout(what: str, location: Location | None) -> Diagnostic:
     """A sparse tensor, or another one that is no plain block of memory."""
     return Diagnostic(
         code="tensor-layout",
-        message=f"{name} takes or returns a tensor that is not dense",
+        message=f"{what} a tensor that is not dense",
         location=location,
         help="compute with dense tensors: x.to_dense() before the model, index_add or a matrix product inside",
     )

@@ -369,6 +369,8 @@ def _needed(nodes: list[Node]) -> list[Node]:
 
 
 def _add_input(recorder: Recorder, path: Path, leaf: Tensor) -> None:
+    if leaf.layout != torch.strided:
+        raise CompileError(refusals.layout(f"argument {path[0]!r} is", None))
     node = Input(name=recorder.fresh_name(), path=path, shape=tuple(leaf.shape), dtype=leaf.dtype)
     recorder.add(node, "", leaf)
     recorder.recording.origin[node.name] = f"input {'.'.join(map(str, path))!r}"

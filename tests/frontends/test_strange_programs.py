@@ -622,6 +622,11 @@ def test_refused(program: Program, code: str):
     assert all(problem.location is not None for problem in caught.value.diagnostics)
 
 
+def test_an_argument_that_is_not_dense_is_refused():
+    with pytest.raises(dgm.CompileError, match=r"tensor-layout.*argument 'x' is"):
+        dgm.trace(lambda x: torch.normal(x @ torch.ones(3, 2), 1.0), (torch.eye(3).to_sparse(),))
+
+
 def test_a_value_kept_from_an_earlier_call_is_refused():
     cache: dict[str, Tensor] = {}
 
