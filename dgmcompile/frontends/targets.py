@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import resolve_name
 
-from dgmcompile.ir.formulas import COPIED, SETITEM
+from dgmcompile.ir.formulas import COPIED, FILL_DIAGONAL, SETITEM
 from dgmcompile.ir.graph import Arg, Formula, leaves
 from dgmcompile.ir.normalisation import moved_statistics
 
@@ -179,6 +179,10 @@ def functional(target: str, args: Arg) -> tuple[str | Formula, Arg]:
         case "fill_":  # full_like takes no value that carries a gradient
             number = len(args) > 1 and isinstance(args[1], bool | int | float | complex)
             return "torch.full_like" if number else "torch.fill", args
+        case "fill_diagonal_":
+            return FILL_DIAGONAL, args
+        case "embedding_renorm_":
+            return "torch.ops.aten.embedding_renorm", args
         case _:
             return f"{head}.{_OPERATORS.get(last, last[:-1])}", args
 
@@ -190,7 +194,7 @@ def unversioned_writes(target: str | None, args: tuple[Any, ...], kwargs: dict[s
     """What is written past autograd's version counters, as the running statistics of a normalisation are."""
     if target in _BY_PYTHON:
         return _tensors(args[0])
-    found = (args[at] if isinstance(at, int) else kwargs[at] for at in moved_statistics(target, args, kwargs))
+    found = (args[at] if isinstance(at, int) else kwargs[at] for at in moved_statistics(target or "", args, kwargs))
     return [tensor for tensor in found if isinstance(tensor, Tensor)]
 
 

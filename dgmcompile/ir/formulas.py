@@ -22,6 +22,11 @@ def copied(x: Tensor, source: Tensor) -> Tensor:
     return source.to(x.dtype).expand_as(x)
 
 
+def fill_diagonal(x: Tensor, fill_value: float, wrap: bool = False) -> Tensor:
+    """``x.fill_diagonal_(fill_value)``, as a new tensor."""
+    return x.clone().fill_diagonal_(fill_value, wrap)
+
+
 def write_view(x: Tensor, value: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> Tensor:
     """``x`` where the view of this geometry is overwritten (the gradient of as_strided_scatter is wrong)."""
     place = torch.arange(x.numel(), device=x.device).as_strided(size, stride, offset)
@@ -50,5 +55,6 @@ def quotient(number: float, above: int, below: int) -> float:
 
 SETITEM, COPIED, WRITE_VIEW, READ_VIEW = (Formula.of(f) for f in (setitem, copied, write_view, read_view))
 WITH_GRADIENT_OF, SUBSAMPLING_SCALE, QUOTIENT = map(Formula.of, (with_gradient_of, subsampling_scale, quotient))
-_ALL = (SETITEM, COPIED, WRITE_VIEW, READ_VIEW, WITH_GRADIENT_OF, SUBSAMPLING_SCALE, QUOTIENT)
+FILL_DIAGONAL = Formula.of(fill_diagonal)
+_ALL = (SETITEM, COPIED, WRITE_VIEW, READ_VIEW, WITH_GRADIENT_OF, SUBSAMPLING_SCALE, QUOTIENT, FILL_DIAGONAL)
 FORMULAS = {formula.name: formula for formula in _ALL}

@@ -15,7 +15,7 @@ _PLACES: Mapping[str, tuple[int, str, bool]] = {
 """Of the running mean, after which the variance comes; name and default of what says, at the sixth place, by which."""
 
 
-def moved_statistics(target: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int | str, ...]:
+def moved_statistics(target: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int | str, ...]:
     """Places and names of the running statistics that the call is given, where it writes these and reads none."""
     if target not in _PLACES:
         return ()

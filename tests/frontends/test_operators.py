@@ -145,6 +145,8 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "leaky_relu": lambda x: F.leaky_relu(x - 1, 0.1, inplace=True),
     "hardswish": lambda x: F.hardswish(x - 1, inplace=True),
     "hardsigmoid": lambda x: F.hardsigmoid(x - 1, inplace=True),
+    "diagonal": lambda x: x.exp().fill_diagonal_(0.5),
+    "embedding": lambda x: F.embedding(x.argmax(0), 3 * x, max_norm=1.0),
     "cdist": lambda x: torch.cdist(x, x),
     "stft": lambda x: torch.stft(x, 4, return_complex=True, window=torch.ones(4)).abs(),
     "cast": lambda x: x.to(torch.float64, memory_format=torch.contiguous_format, copy=True),
@@ -155,7 +157,8 @@ DECOMPOSED = pytest.mark.parametrize("decomposed", [False, True], ids=["exported
 
 @DECOMPOSED
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_exported_functions(name: str, decomposed: bool):
+def test_functions(name: str, decomposed: bool):
+    assert dgm.check(Applied(FUNCTIONS[name]), (X,)).ok
     assert dgm.check(exported(Applied(FUNCTIONS[name]), X, decomposed), (X,)).ok
 
 
