@@ -14,20 +14,10 @@ from typing import Any, TypeGuard
 import torch
 
 from dgmcompile.frontends.algebra import DISCRETE, Algebra
-from dgmcompile.frontends.forms import (
-    ARITHMETIC,
-    NOISES,
-    RESHAPING,
-    RULES,
-    START,
-    Form,
-    Operation,
-    drawn,
-    moved,
-    reads_same,
-)
+from dgmcompile.frontends.forms import NOISES, START, Form, Operation, drawn, moved
 from dgmcompile.frontends.idioms import with_logits
 from dgmcompile.frontends.noise_parts import TAKING_APART, parted
+from dgmcompile.frontends.rules import ARITHMETIC, RESHAPING, RULES, reads_same
 from dgmcompile.frontends.targets import DROPOUTS, short_name
 from dgmcompile.ir.binding import Drawn, Step
 from dgmcompile.ir.graph import (

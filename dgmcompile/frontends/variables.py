@@ -8,10 +8,10 @@ from dataclasses import replace
 from itertools import count
 
 from dgmcompile.diagnostics import CompileError, Diagnostic
-from dgmcompile.frontends.forms import reads_same
 from dgmcompile.frontends.naming import is_name
 from dgmcompile.frontends.recording import ModuleSpan, Recording
 from dgmcompile.frontends.refusals import site_name
+from dgmcompile.frontends.rules import reads_same
 from dgmcompile.ir.formulas import COPIED
 from dgmcompile.ir.graph import Call, Node, Ref, Sample, Site
 

@@ -1,0 +1,104 @@
+"""Functions of one value that make a draw from one law a draw from another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+
+from dgmcompile.frontends.algebra import Algebra
+from dgmcompile.frontends.forms import BY_RANK, EXP_MINUS, NOTHING, Form, Operation, Rule, is_near, rules
+from dgmcompile.frontends.multiples import shifted
+
+
+def _exp(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    if form.family == "Normal":
+        return form.becomes("LogNormal", **form.params)
+    if form.family == "Exponential":
+        return form.becomes("Pareto", scale=1.0, alpha=form.params["rate"])
+    return None
+
+
+def _log(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    if is_near(form, "Uniform", low=0, high=1):
+        return form.becomes("-Exponential", EXP_MINUS, rate=1.0)
+    if is_near(form, "Exponential", rate=1):
+        return form.becomes("-Gumbel", loc=0.0, scale=1.0)
+    return None
+
+
+def _log1p(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    above = shifted(form, 1, algebra)
+    return above and _log(above, call, algebra)
+
+
+def _logit(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    if call.given(1, "eps") is not None:
+        return None
+    if is_near(form, "Uniform", low=0, high=1):
+        return form.becomes("Logistic", loc=0.0, scale=1.0)
+    return None
+
+
+def _sigmoid(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    if form.family != "Logistic":
+        return None
+    loc, scale = form.params["loc"], form.params["scale"]
+    return form.becomes("RelaxedBernoulli", temperature=algebra.div(1.0, scale), logits=algebra.div(loc, scale))
+
+
+def _tan(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    if is_near(form, "Uniform", low=-math.pi / 2, high=math.pi / 2):
+        return form.becomes("Cauchy", loc=0.0, scale=1.0)
+    return None
+
+
+def _abs(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    return form.becomes("HalfNormal", scale=form.params["scale"]) if is_near(form, "Normal", loc=0) else None
+
+
+def _pow(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    if call.position == 0 and is_near(form, "Exponential", rate=1) and algebra.sign(call.args[1]) == 1:
+        return form.becomes("Weibull", scale=1.0, concentration=algebra.div(1.0, call.args[1]))
+    return None
+
+
+def _sqrt(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    return form.becomes("Weibull", scale=1.0, concentration=2.0) if is_near(form, "Exponential", rate=1) else None
+
+
+def _clamp(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    """Where it keeps all but the first and the last number of a generator, it does nothing."""
+    low, high, step = call.given(1, "min"), call.given(2, "max"), torch.finfo(torch.float32).eps
+    if not (low is None or isinstance(low, int | float)) or not (high is None or isinstance(high, int | float)):
+        return None
+    if is_near(form, "Uniform", low=0, high=1):
+        return form if (low or 0) <= step and (1 if high is None else high) >= 1 - step else None
+    return form if form.family == "Exponential" and (low or 0) <= NOTHING and high is None else None
+
+
+def _erfinv(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    if is_near(form, "Uniform", low=-1, high=1):
+        return form.becomes("Normal", BY_RANK, loc=0.0, scale=math.sqrt(0.5))
+    return None
+
+
+def _ndtri(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    return form.becomes("Normal", BY_RANK, loc=0.0, scale=1.0) if is_near(form, "Uniform", low=0, high=1) else None
+
+
+CURVES: Mapping[str, Rule] = {
+    **rules("exp", _exp),
+    **rules("log", _log),
+    **rules("log1p", _log1p),
+    **rules("logit", _logit),
+    **rules("sigmoid expit", _sigmoid),
+    **rules("tan", _tan),
+    **rules("erfinv", _erfinv),
+    **rules("ndtri", _ndtri),
+    **rules("abs absolute", _abs),
+    **rules("pow", _pow),
+    **rules("sqrt", _sqrt),
+    **rules("clamp clip clamp_min", _clamp),
+}
