@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import reduce
 
 import torch
+from torch import Tensor
 
 from dgmcompile.frontends.targets import short_name
-from dgmcompile.ir.graph import Arg, Call, Constant, Dim, Node, Parameter, Ref, Sample, Shape, leaves
+from dgmcompile.ir.graph import Arg, Call, Constant, Dim, Input, Node, Parameter, Ref, Sample, Shape, leaves
 from dgmcompile.ir.size import broadcast_shapes
 
 DISCRETE = frozenset({"Bernoulli", "Categorical", "OneHotCategorical"})
@@ -27,12 +30,15 @@ _OFTEN_ZERO = frozenset([*_ROUNDED, *_CUT, *_CHOSEN])
 
 _FILLED: Mapping[str, int] = {"ones": 1, "ones_like": 1, "new_ones": 1, "zeros": 0, "zeros_like": 0, "new_zeros": 0}
 
+_NEGATIONS = ("neg", "negative")
+_PRODUCTS = ("mul", "multiply", "div", "divide", "true_divide", "rtruediv", *_NEGATIONS)
 _ARITHMETIC = ["sub", "rsub", "subtract", "mul", "multiply", "div", "divide", "rtruediv", "neg", "negative", "add"]
 
 _VIEWS = ["view", "reshape", "flatten", "unsqueeze", "squeeze", "expand", "expand_as", "transpose", "permute"]
 _PARTS = ["getitem", "chunk", "unbind", "split", "select", "narrow"]
-_COPIES = ["contiguous", "clone", "float", "double", "half", "bfloat16", "to", "type", "type_as", "identity", "detach"]
-_KEEP_SIGN = frozenset(["T", "mT", *_VIEWS, *_PARTS, *_COPIES])
+_COPIES = ("contiguous", "clone", "identity", "detach")
+_CASTS = ("float", "double", "half", "bfloat16", "to", "type", "type_as")
+_KEEP_SIGN = frozenset(["T", "mT", *_VIEWS, *_PARTS, *_COPIES, *_CASTS])
 _REORDERED = ["repeat", "tile", "repeat_interleave", "flip", "roll", "index_select", "take_along_dim", "gather"]
 _REORDERED += ["broadcast_to", "movedim", "moveaxis", "interpolate", "max_pool1d", "max_pool2d", "max_pool3d"]
 _SUMMED = ["amax", "amin", "sum", "mean", "prod", "cumprod", "cumsum", "nan_to_num"]
@@ -44,13 +50,39 @@ _OF_ALL |= {"hypot", "addcmul", "lerp"}
 """What they return is 0 where their first argument is, and where one of them is."""
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of a program's values.
+
+    ``has_zeros``: is some element 0, as of a mask, or may what a submodule returns be? ``fixed``: the value of a buffer
+    or another tensor that is not trained; None of other nodes.
+    """
+
+    has_zeros: Callable[[Node], bool]
+    fixed: Callable[[Node], Tensor | None]
+
+
 class Algebra:
     """Arithmetic on parameters: of numbers at once, of tensors by further calls, which stay if something reads them."""
 
-    def __init__(self, nodes: Mapping[str, Node], has_zeros: Callable[[Node], bool]) -> None:
-        """``has_zeros``: is some element 0, as of a mask, or may what a submodule returns be?"""
-        self._by_name, self._has_zeros = nodes, has_zeros
+    def __init__(self, nodes: Mapping[str, Node], known: Known) -> None:
+        self._by_name, self._known = nodes, known
         self.nodes: dict[str, Call] = {}
+        self._with_gradient = set[str]()
+        for node in nodes.values():
+            self._note_gradient(node)
+
+    def _note_gradient(self, node: Node) -> None:
+        is_cut = isinstance(node, Call) and short_name(node.target_name) == "detach"
+        is_real = node.dtype is None or node.dtype.is_floating_point or node.dtype.is_complex
+        is_source = isinstance(node, Input) or (isinstance(node, Parameter) and node.trainable)
+        is_source |= isinstance(node, Call) and node.target_name.startswith("self.")
+        if is_real and not is_cut and (is_source or not self._with_gradient.isdisjoint(node.inputs)):
+            self._with_gradient.add(node.name)
+
+    def has_gradient(self, a: Arg) -> bool:
+        """May one pass through it, to a parameter or an input?"""
+        return isinstance(a, Ref) and a.name in self._with_gradient
 
     def _node(self, name: str) -> Node:
         return self.nodes.get(name) or self._by_name[name]
@@ -82,9 +114,12 @@ class Algebra:
 
     def _negative(self, a: Ref) -> Ref:
         node = self._node(a.name)
-        if isinstance(node, Call) and short_name(node.target_name) in ("neg", "negative") and len(node.args) == 1:
+        if isinstance(node, Call) and short_name(node.target_name) in _NEGATIONS and len(node.args) == 1:
             return node.args[0]
         return self._call("neg", a)
+
+    def sub(self, a: Arg, b: Arg) -> Arg:
+        return self.add(a, self.mul(-1, b))
 
     def div(self, a: Arg, b: Arg) -> Arg:
         if _are_numbers(a, b):
@@ -127,19 +162,29 @@ class Algebra:
                 return Ref(node.name)
         name = f"%lifted.{len(self.nodes)}"
         self.nodes[name] = Call(name=name, target=target, args=args, kwargs=kwargs, shape=shape, dtype=dtype)
+        self._note_gradient(self.nodes[name])
         return Ref(name)
 
     def sign(self, a: Arg) -> int | None:
         """1 or -1 where it is known."""
         if _are_numbers(a):
             return 1 if a > 0 else -1 if a < 0 else None
-        if not isinstance(a, Ref):
+        if not isinstance(a, Ref) or self._known.has_zeros(node := self._node(a.name)):
             return None
-        match self._node(a.name):
-            case Call(target="torch.Tensor.neg" | "torch.neg" | "torch.Tensor.__neg__", args=(opposite,)):
-                return -sign if (sign := self.sign(opposite)) is not None else None
-            case _:
-                return 1 if self._is_positive(a.name) else None
+        word, args = (self._word(node), node.args) if isinstance(node, Call) else ("", ())
+        if word in _KEEP_SIGN and args:
+            return self.sign(args[0])
+        if word in _PRODUCTS and not node.arguments[1]:
+            signs = [self.sign(arg) for arg in args]
+            return None if None in signs else math.prod(filter(None, signs)) * (-1 if word in _NEGATIONS else 1)
+        if (value := self._fixed(node)) is not None:
+            return 1 if bool((value > 0).all()) else -1 if bool((value < 0).all()) else None
+        return 1 if isinstance(node, Call) and self._is_positive(node) else None
+
+    def _fixed(self, node: Node) -> Tensor | None:
+        """The value of what no training changes, as it was when the program was recorded."""
+        value = torch.tensor(node.value) if isinstance(node, Constant) else self._known.fixed(node)
+        return None if value is None or value.is_complex() else value
 
     def probability(self, a: Arg) -> Arg:
         """In [0, 1], as a threshold outside of it is never met, or always."""
@@ -181,7 +226,7 @@ class Algebra:
         if not isinstance(a, Ref):
             return not _is_number(a, 0)
         node = self._node(a.name)
-        if self._has_zeros(node):
+        if self._known.has_zeros(node):
             return False
         word, args = (self._word(node), node.args) if isinstance(node, Call) else ("", ())
         if word in _OF_FIRST and args:
@@ -191,29 +236,18 @@ class Algebra:
         if not isinstance(node, Call) or node.target_name.startswith("self."):
             return True
         if word in _OFTEN_ZERO:
-            return self._is_positive(a.name)
+            return self.sign(a) == 1
         if word in _OF_ALL:
             read = Ref | int | float if word in _ARITHMETIC else Ref
             made_of = [arg for arg in leaves(args) if isinstance(arg, read)]
-            return all(map(self.is_scale, made_of)) or self._is_positive(a.name)
+            return all(map(self.is_scale, made_of)) or self.sign(a) is not None
         return True
 
-    def _is_positive(self, name: str) -> bool:
+    def _is_positive(self, node: Call) -> bool:
         """By how it is made, and in no element 0, as by what it cuts off."""
-        node = self._node(name)
-        if self._has_zeros(node):
-            return False
-        if isinstance(node, Constant):
-            return all(isinstance(value, int | float) and value > 0 for value in leaves(node.value))
-        if not isinstance(node, Call):
-            return False
         word, args = self._word(node), node.args
         if word in _POSITIVE:
             return True
-        if word in _KEEP_SIGN and args:
-            return self.sign(args[0]) == 1
-        if word in ("mul", "multiply", "div", "divide", "rtruediv"):
-            return bool(args) and not node.kwargs and all(self.sign(arg) == 1 for arg in args)
         if word == "add":
             made_of = [self.sign(arg) == 1 for arg in args]
             return not node.kwargs and any(made_of) and all(map(self._is_at_least_0, args))
@@ -244,10 +278,12 @@ class Algebra:
 
     def lower_triangular(self, a: Arg) -> bool:
         """With a diagonal of positive numbers: a Cholesky factor, or one that is put together."""
-        node = self._node(a.name) if isinstance(a, Ref) else None
+        node = self._copied(a)
         if not isinstance(node, Call):
-            return False
+            return self._is_factor(node)
         word = short_name(node.target_name)
+        if word == "expand" and self.size(node.args[0], -1) == (node.shape or (None,))[-1]:
+            return self.lower_triangular(node.args[0])
         if word in ("cholesky", "cholesky_ex"):
             return not node.kwargs.get("upper", False) and True not in node.args[1:]
         if word == "getitem" and node.args[1:] == (0,):
@@ -258,9 +294,23 @@ class Algebra:
             return any(self._is_below(a) and self._is_diagonal(b) for a, b in (node.args, node.args[::-1]))
         return self._is_diagonal(a)
 
+    def _copied(self, a: Arg) -> Node | None:
+        """What has this value, or that of which this is a copy."""
+        node = self._node(a.name) if isinstance(a, Ref) else None
+        while isinstance(node, Call) and self._word(node) in _COPIES:
+            node = self._node(node.args[0].name)
+        return node
+
+    def _is_factor(self, node: Node | None) -> bool:
+        """Has a matrix that is not trained the form of one?"""
+        value = None if node is None else self._fixed(node)
+        if value is None or value.dim() < 2 or not value.is_floating_point():
+            return False
+        return torch.equal(value, value.tril()) and bool((value.diagonal(dim1=-2, dim2=-1) > 0).all())
+
     def _is_below(self, a: Arg) -> bool:
         """Has it zeros on the diagonal, and above?"""
-        node = self._node(a.name) if isinstance(a, Ref) else None
+        node = self._copied(a)
         if not isinstance(node, Call) or short_name(node.target_name) != "tril":
             return False
         diagonal = node.args[1] if len(node.args) > 1 else node.kwargs.get("diagonal", 0)
@@ -268,7 +318,7 @@ class Algebra:
 
     def _is_diagonal(self, a: Arg) -> bool:
         """Positive numbers on the diagonal, and zeros beside it?"""
-        node = self._node(a.name) if isinstance(a, Ref) else None
+        node = self._copied(a)
         if not isinstance(node, Call):
             return False
         word, rest = short_name(node.target_name), (*node.args[1:], *node.kwargs)
@@ -277,8 +327,8 @@ class Algebra:
 
     def transposed(self, a: Arg) -> Arg | None:
         """The matrix of which ``a`` is the transpose, if it is written as one."""
-        node = self._node(a.name) if isinstance(a, Ref) else None
-        if not isinstance(node, Call):
+        node = self._copied(a)
+        if not isinstance(node, Call) or (self.has_gradient(node.args[0]) and not self.has_gradient(a)):
             return None
         word, dims = short_name(node.target_name), node.args[1:]
         if (word == "T" and len(node.shape or ()) == 2) or word in ("mT", "t"):

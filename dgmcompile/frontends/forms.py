@@ -13,25 +13,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgmcompile.frontends.algebra import Algebra
+from dgmcompile.frontends.algebra import DISCRETE, Algebra
 from dgmcompile.ir.binding import Step
 from dgmcompile.ir.graph import Arg
 
 
 @dataclass(frozen=True)
 class Form:
-    """A draw from ``family(**params)``. ``undo``: from the family's own noise to the noise that the program drew."""
+    """A draw from ``family(**params)``.
+
+    ``undo``: from the family's own noise to the noise that the program drew; ``is_cut``: is the value cut off from a
+    gradient that its parameters carry? What has none itself, as a label, can be made of it all the same.
+    """
 
     family: str
     params: Mapping[str, Arg]
     event_dim: int = 0
     undo: tuple[Step, ...] = ()
+    is_cut: bool = False
+
+    @property
+    def is_law(self) -> bool:
+        """Is it a draw from the family as it stands, and not on the way to one?"""
+        return self.family.isalpha() and not self.is_cut
 
     def with_params(self, *undo: Step, **params: Arg) -> Form:
         return replace(self, params={**self.params, **params}, undo=(*undo, *self.undo))
 
     def becomes(self, family: str, *undo: Step, event_dim: int = 0, **params: Arg) -> Form:
-        return Form(family, params, event_dim, (*undo, *self.undo))
+        is_cut = self.is_cut and family not in DISCRETE
+        return Form(family, params, event_dim, (*undo, *self.undo), is_cut)
 
 
 START: Mapping[str, Form] = {

@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 
 import torch
 
-from dgmcompile.frontends.algebra import DISCRETE, Algebra
+from dgmcompile.frontends.algebra import DISCRETE, Algebra, Known
 from dgmcompile.frontends.forms import NOISES, START, Form, Operation, drawn, moved
 from dgmcompile.frontends.idioms import with_logits
 from dgmcompile.frontends.noise_parts import TAKING_APART, parted
@@ -62,19 +62,17 @@ class Lifted:
         return [drawn_at(name) for name in drawn]
 
 
-def lifted(
-    nodes: Sequence[Node], variables: Mapping[str, str], weak: Mapping[str, str], has_zeros: Callable[[Node], bool]
-) -> Lifted:
+def lifted(nodes: Sequence[Node], variables: Mapping[str, str], weak: Mapping[str, str], known: Known) -> Lifted:
     """Recover what can be; noise that is not recovered stays noise.
 
     Args:
         variables: node -> the program's variable for its value.
         weak: node -> what a graph of fx calls it, which is a name if there is no other.
-        has_zeros: is some element of a node's value 0?
+        known: what is known of the values of nodes.
     """
-    scaled, drawn_as = _with_scaled_noise(nodes, has_zeros)
-    apart = parted(with_logits(_with_standard_laws(scaled, has_zeros)))
-    found = _Forms(apart.nodes, weak, has_zeros)
+    scaled, drawn_as = _with_scaled_noise(nodes, known)
+    apart = parted(with_logits(_with_standard_laws(scaled, known)))
+    found = _Forms(apart.nodes, weak, known)
     new, dropped, recovered, reasons = dict[str, list[Node]](), set[str](), drawn_as, dict[str, str]()
     for noise in (node for node in apart.nodes if found.is_noise(node)):
         chain = found.chain(noise.name, variables)
@@ -91,7 +89,7 @@ def lifted(
     return Lifted(_with_sites(_with_needed(kept, found.algebra.nodes)), recovered, apart.parts, reasons)
 
 
-def _with_scaled_noise(nodes: Sequence[Node], has_zeros: Callable[[Node], bool]) -> tuple[list[Node], dict[str, Drawn]]:
+def _with_scaled_noise(nodes: Sequence[Node], known: Known) -> tuple[list[Node], dict[str, Drawn]]:
     """``torch.normal(loc, scale)`` with a scale that is 0 here and there has no density: it is noise times the scale.
 
     The nodes, and what the program's draws are then.
@@ -102,7 +100,7 @@ def _with_scaled_noise(nodes: Sequence[Node], has_zeros: Callable[[Node], bool])
         if not isinstance(node, Sample) or node.family != "Normal" or node.site is not None or node.transforms:
             return [node]
         loc, scale = node.params["loc"], node.params["scale"]
-        if not isinstance(scale, Ref) or not has_zeros(by_name[scale.name]):
+        if not isinstance(scale, Ref) or not known.has_zeros(by_name[scale.name]):
             return [node]
         typed: dict[str, Any] = {"shape": node.shape, "dtype": node.dtype, "location": node.location}
         noise = Noise(name=f"{node.name}.noise", law="StandardNormal", **typed)
@@ -113,9 +111,9 @@ def _with_scaled_noise(nodes: Sequence[Node], has_zeros: Callable[[Node], bool])
     return [new for node in nodes for new in written(node)], drawn_as
 
 
-def _with_standard_laws(nodes: Sequence[Node], has_zeros: Callable[[Node], bool]) -> list[Node]:
+def _with_standard_laws(nodes: Sequence[Node], known: Known) -> list[Node]:
     """``Normal(0, 1).sample()`` is noise as ``torch.randn()`` is."""
-    algebra = Algebra({node.name: node for node in nodes}, has_zeros)
+    algebra = Algebra({node.name: node for node in nodes}, known)
 
     def noise(node: Node) -> Node:
         if not isinstance(node, Sample) or node.site is not None or node.transforms or node.event_dim:
@@ -195,11 +193,11 @@ def _by_position(call: Call) -> tuple[list[Arg], dict[str, Arg]]:
 class _Forms:
     """The form of every value that has one, and what reads it."""
 
-    def __init__(self, nodes: Sequence[Node], weak: Mapping[str, str], has_zeros: Callable[[Node], bool]) -> None:
+    def __init__(self, nodes: Sequence[Node], weak: Mapping[str, str], known: Known) -> None:
         self._by_name = {node.name: node for node in nodes}
         self._weak = weak
         self._order = {node.name: place for place, node in enumerate(nodes)}
-        self.algebra = Algebra(self._by_name, has_zeros)
+        self.algebra = Algebra(self._by_name, known)
         self.forms: dict[str, Form] = {}
         self._made_of: dict[str, str] = {}
         self._readers: dict[str, list[str]] = {}
@@ -280,7 +278,7 @@ class _Forms:
             return None
         while (reader := self._only_reader(names[-1])) is not None and not self._ends(names[-1], reader, variables):
             names.append(reader)
-        laws = [name for name in names[1:] if not self.forms[name].family.startswith("-")]
+        laws = [name for name in names[1:] if self.forms[name].is_law]
         named = [name for name in laws if self._has_name(name, variables)]
         named = named or [name for name in laws if name in self._weak]
         if not named:
@@ -293,7 +291,7 @@ class _Forms:
     def _ends(self, name: str, reader: str, variables: Mapping[str, str]) -> bool:
         """Is this the variable, of which its reader makes another value?"""
         called = variables if name in variables else self._weak
-        if name not in called or self.forms[name].family.startswith("-") or self._is_fixed(name):
+        if name not in called or not self.forms[name].is_law or self._is_fixed(name):
             return False
         is_sum = self.forms[reader].family == self.forms[name].family
         return not is_sum or (self._has_place(name) and self._next_name(reader, called) != called[name])
@@ -340,8 +338,8 @@ class _Forms:
         if readers and isinstance(readers[0], Call) and readers[0].name in self.forms:
             return f"{what} has no name in the program"
         if readers and isinstance(readers[0], Call) and name in self.forms and name != noise:
-            family = self.forms[name].family
-            unnamed = f"{what}{'' if family.startswith('-') else f', a {family},'} has no name in the program"
+            law = f", a {self.forms[name].family}," if self.forms[name].is_law else ""
+            unnamed = f"{what}{law} has no name in the program"
             called = readers[0].target_name
             lost = f"{unnamed}, and what {called} makes of that has no law that is known"
             return lost if short_name(called) in RULES else unnamed

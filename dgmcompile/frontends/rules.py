@@ -29,7 +29,7 @@ def _cast(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 def _detach(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     """What carries no gradient is another value where the law has parameters that do."""
-    return None if any(isinstance(value, Ref) for value in form.params.values()) else _cast(form, call, algebra)
+    return replace(form, is_cut=form.is_cut or any(map(algebra.has_gradient, form.params.values())))
 
 
 def _viewed(form: Form, call: Operation, algebra: Algebra) -> Form | None:

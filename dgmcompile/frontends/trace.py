@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.frontends import refusals
+from dgmcompile.frontends.algebra import Known
 from dgmcompile.frontends.arguments import Arguments, Path, SizeClass
 from dgmcompile.frontends.distributions import ConstructorCalls
 from dgmcompile.frontends.draws import DrawRecorder
@@ -182,7 +183,12 @@ class _Program:
                 case _:
                     return False
 
-        return lifted(nodes, recording.variables, {} if recording.knows_lines else recording.graph_names, has_zeros)
+        def fixed(node: Node) -> Tensor | None:
+            is_fixed = isinstance(node, Parameter) and not node.trainable
+            return recording.tensors[node.path].detach() if is_fixed else None
+
+        weak = {} if recording.knows_lines else recording.graph_names
+        return lifted(nodes, recording.variables, weak, Known(has_zeros, fixed))
 
     def _mode_warnings(self, base: Run) -> list[Diagnostic]:
         """What the program would do with its modules in the other mode, if that is something else."""

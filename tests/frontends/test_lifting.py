@@ -246,6 +246,43 @@ def test_what_is_cut_off_from_its_gradient_stays_so():
         assert dgm.check(program, (values(5, 3),)).ok
 
 
+def under_no_grad(draw: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    @torch.no_grad()
+    def model(x: Tensor) -> Tensor:
+        z = draw(x)
+        return ABOVE(z.float().expand(x.shape))
+
+    return model
+
+
+NO_GRAD: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "loc + scale * noise": (lambda x: BELOW(x) + deviation(x) * torch.randn_like(x), "Normal"),
+    "an input and a product": (lambda x: x + 2 * (deviation(x) * torch.randn_like(x)), "Normal"),
+    "exp of a sum": (lambda x: torch.exp(BELOW(x) + deviation(x) * torch.randn_like(x)), "LogNormal"),
+    "a threshold": (lambda x: torch.rand_like(x) < torch.sigmoid(BELOW(x)), "Bernoulli"),
+    "a label": (lambda x: F.one_hot((x + gumbel(x.shape)).argmax(-1), 3), "OneHotCategorical"),
+    "a vector": (lambda x: BELOW(x) + (cholesky() @ torch.randn(len(x), 3, 1)).squeeze(-1), "MultivariateNormal"),
+}
+
+
+@pytest.mark.parametrize("name", NO_GRAD)
+def test_under_no_grad_variables_are_recovered_as_elsewhere(name: str):
+    model, family = under_no_grad(NO_GRAD[name][0]), NO_GRAD[name][1]
+    graph = dgm.trace(model, (values(5, 3),))
+    assert [(s.site.name, s.family) for s in graph.samples if s.site and s.site.role == "latent"] == [("z", family)]
+    report = dgm.check(model, (values(5, 3),))
+    assert report.ok, str(report)
+
+
+def test_a_label_of_what_is_cut_off_from_its_gradient_is_recovered():
+    def model(x: Tensor) -> Tensor:
+        z = (BELOW(x) + gumbel(x.shape)).detach().argmax(-1)
+        return ABOVE(F.one_hot(z, 3).float())
+
+    assert dgm.trace(model, (values(5, 3),)).latents == ("z",)
+    assert dgm.check(model, (values(5, 3),)).ok
+
+
 MASK = torch.tensor([1.0, 0.0, 2.0])
 
 
