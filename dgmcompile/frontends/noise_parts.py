@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
+from types import EllipsisType
 from typing import Any
 
 from torch import Tensor
@@ -56,7 +57,8 @@ def _parts(noise: Noise, readers: Mapping[str, list[Node]]) -> tuple[tuple[str, 
     if len(calls) == 1 and short_name(calls[0].target_name) in TAKING_APART:
         return _elements(calls[0], readers)
     ranges = [_range(call, noise) for call in calls]
-    if len(calls) < 2 or not all(ranges) or _overlap([found for found in ranges if found]):
+    apart = all(ranges) and not _overlap([found for found in ranges if found])
+    if not apart and not (len(calls) == 1 and _is_part(calls[0])):
         return ()
     return tuple((call.name, (_element, (call.args[1],))) for call in calls)
 
@@ -104,6 +106,13 @@ def _of_all_dims(index: tuple[Arg, ...], rank: int) -> tuple[Arg, ...]:
         return index
     place = next(i for i, part in enumerate(index) if part is ...)
     return (*index[:place], *[slice(None)] * (rank - len(index) + 1), *index[place + 1 :])
+
+
+def _is_part(call: Call) -> bool:
+    """Does it read some elements, none of them twice?"""
+    index = call.args[1] if short_name(call.target_name) == "getitem" and call.target != "getitem" else None
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(isinstance(part, int | slice | EllipsisType) and not isinstance(part, bool) for part in parts)
 
 
 def _bounds(dim: int, part: Arg, size: int) -> Range | None:
