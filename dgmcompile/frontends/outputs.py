@@ -85,7 +85,7 @@ def deterministic(recorder: Recorder, name: str, role: Role, value: Tensor) -> S
 _JOINED = ["stack", "cat", "concat", "concatenate", "hstack", "vstack", "dstack", "column_stack"]
 _SHAPED = ["view", "reshape", "view_as", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose"]
 _TURNED = ["swapaxes", "swapdims", "movedim", "t", "T", "mT"]
-_CAST = ["contiguous", "clone", "to", "type", "float", "double", "half", "bfloat16", "int", "long"]
+_CAST = ["contiguous", "clone", "detach", "to", "type", "float", "double", "half", "bfloat16", "int", "long"]
 _GATHERING = frozenset([*_JOINED, *_SHAPED, *_TURNED, *_CAST])
 """Calls that only put values into another order or type."""
 
@@ -93,7 +93,7 @@ _GATHERING = frozenset([*_JOINED, *_SHAPED, *_TURNED, *_CAST])
 def with_drawn_results(nodes: Sequence[Node], recording: Recording) -> list[Node]:
     """A result that only gathers draws has no law of its own: these are the targets, as if each were returned.
 
-    One that would be called as the draw is called its value.
+    One that would be called as the draw is called its value; one draw that has no name is called as the result.
     """
     by_name = {node.name: node for node in nodes}
     new = dict[str, Node]()
@@ -105,11 +105,12 @@ def with_drawn_results(nodes: Sequence[Node], recording: Recording) -> list[Node
         drawn = [one for one in gathered or () if isinstance(one, Sample)]
         if gathered is None or not drawn:
             continue
-        for one in drawn:
-            site = one.site or Site("", "target", one.family)
-            new[one.name] = replace(one, site=replace(site, role="target"))
         name = node.site.name
-        if name in {variable_at(one.name, nodes, recording) for one in drawn}:
+        names = [variable_at(one.name, nodes, recording) or (name if len(drawn) == 1 else "") for one in drawn]
+        for one, called in zip(drawn, names, strict=True):
+            site = one.site or Site(called, "target", one.family)
+            new[one.name] = replace(one, site=replace(site, role="target"))
+        if name in names:
             name = unused(f"{name}_value", recording.results)
             recording.results[recording.results.index(node.site.name)] = name
         new[node.name] = Call(
