@@ -200,6 +200,18 @@ def _parts(value: ast.expr) -> list[ast.expr]:
         case ast.Call(func=ast.Attribute(attr=word) | ast.Name(id=word), args=[gathered, *_]) if word in _GATHER:
             return _parts(gathered)
         case _:
+            return _paired(value)
+
+
+def _paired(value: ast.expr) -> list[ast.expr]:
+    """The call of which the expression is the indices, or the values: ``x.max(-1)[1]``, ``x.topk(1).indices``."""
+    match value:
+        case (
+            ast.Subscript(value=ast.Call(func=ast.Attribute(attr=word)) as call, slice=ast.Constant(value=int()))
+            | ast.Attribute(value=ast.Call(func=ast.Attribute(attr=word)) as call, attr="values" | "indices")
+        ) if word in ("max", "min", "topk"):
+            return [call]
+        case _:
             return []
 
 
@@ -329,6 +341,7 @@ def _returned(file: str, version: tuple[object, ...]) -> dict[Span, tuple[int, .
 
 def _parts_returned(value: ast.expr, place: tuple[int, ...] = ()) -> Iterator[tuple[Span, tuple[int, ...]]]:
     yield node_span(value), place
+    yield from ((node_span(call), place) for call in _paired(value))
     if isinstance(value, ast.IfExp):
         yield from _parts_returned(value.body, place)
         yield from _parts_returned(value.orelse, place)

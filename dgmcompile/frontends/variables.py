@@ -106,6 +106,7 @@ def _numbered(names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
 
 def variable_at(name: str, nodes: Sequence[Node], recording: Recording) -> str:
     """That of the value, or of the one view, cast or copy of it that has one; else what a graph of fx calls it."""
+    name = name.removesuffix(".draw")
     if found := recording.variables.get(name, ""):
         return found
     readers = [node for node in (*nodes, *recording.nodes) if name in node.inputs]
