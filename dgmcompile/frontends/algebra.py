@@ -126,14 +126,43 @@ class Algebra:
             return a / b
         if _is_number(b, 1):
             return a
-        if isinstance(b, Ref) and b.name in self.nodes and self.nodes[b.name].args[0] == 1.0:
-            divided = self.nodes[b.name]
-            if short_name(divided.target_name) == "div":
-                return self.mul(a, divided.args[1])
+        node = self._node(b.name) if isinstance(b, Ref) else None
+        if isinstance(node, Call) and short_name(node.target_name) == "rtruediv" and _is_number(node.args[1], 1):
+            return self.mul(a, node.args[0])
         return self._call("div", a, b)
 
     def abs(self, a: Arg) -> Arg:
         return abs(a) if _are_numbers(a) else self._call("abs", a)
+
+    def log(self, a: Arg) -> Arg:
+        return math.log(a) if _are_numbers(a) else self._call("log", a)
+
+    def pow(self, a: Arg, b: Arg) -> Arg:
+        return a if _is_number(a, 1) else a**b if _are_numbers(a, b) else self._call("pow", a, b)
+
+    def ndtr(self, a: Arg) -> Arg:
+        """The probability of less than that, of a standard Normal."""
+        if _are_numbers(a):
+            return (1 + math.erf(a / math.sqrt(2))) / 2
+        node = self._real(a)
+        return self._add("torch.special.ndtr", (a,), {}, node.shape or (), node.dtype)
+
+    def clamped(self, a: Ref, **bound: float) -> Ref:
+        """Not below ``low``, or not above ``high``."""
+        ((end, value),) = bound.items()
+        node = self._real(a)
+        return self._add(
+            f"torch.clamp_{'min' if end == 'low' else 'max'}", (a, value), {}, node.shape or (), node.dtype
+        )
+
+    def squeezed(self, a: Arg) -> Arg:
+        """Without a last dim of one element."""
+        if not isinstance(a, Ref):
+            return a
+        node = self._real(a)
+        if self.size(a, -1) != 1:
+            raise ValueError("no column")
+        return self._add("torch.Tensor.squeeze", (a, -1), {}, (node.shape or ())[:-1], node.dtype)
 
     def zeros(self, matrix: Ref) -> Ref:
         """As many as the matrix has rows."""
@@ -190,12 +219,20 @@ class Algebra:
         """In [0, 1], as a threshold outside of it is never met, or always."""
         if _are_numbers(a):
             return min(max(a, 0.0), 1.0)
-        if not isinstance(a, Ref) or not self._is_real(a):
-            raise ValueError("no probability")
+        node = self._real(a)
+        return a if self.is_probability(a) else self._add("torch.clamp", (a, 0, 1), {}, node.shape or (), node.dtype)
+
+    def is_probability(self, a: Arg) -> bool:
+        """Is it known to be in [0, 1], and not to be one of these numbers?"""
+        if not isinstance(a, Ref):
+            return _are_numbers(a) and 0 < a < 1
         node = self._node(a.name)
-        if isinstance(node, Call) and short_name(node.target_name) in ("sigmoid", "expit", "softmax"):
-            return a
-        return self._add("torch.clamp", (a, 0, 1), {}, node.shape or (), node.dtype)
+        word = self._word(node) if isinstance(node, Call) else ""
+        if word in (*_VIEWS, *_PARTS, *_COPIES):
+            return self.is_probability(node.args[0])
+        value = self._fixed(node)
+        is_fixed = value is not None and value.is_floating_point() and bool(((value >= 0) & (value <= 1)).all())
+        return is_fixed or word in ("sigmoid", "expit", "softmax")
 
     def number(self, a: Arg) -> Arg:
         """What every element is, where that is a number; the value itself where it is none."""
@@ -214,12 +251,20 @@ class Algebra:
             return short_name(node.target_name) in (*_FILLED, "eye", "full", "full_like")
         return node is None or isinstance(node, Constant) or (isinstance(node, Parameter) and not node.trainable)
 
+    def is_parameter(self, a: Arg) -> bool:
+        return isinstance(a, Ref) and isinstance(self._node(a.name), Parameter)
+
     def rank(self, a: Arg) -> int:
         return len(self._node(a.name).shape or ()) if isinstance(a, Ref) else 0
 
     def _is_real(self, a: Arg) -> bool:
         dtype = self._node(a.name).dtype if isinstance(a, Ref) else None
         return dtype is not None and dtype.is_floating_point
+
+    def _real(self, a: Arg) -> Node:
+        if not isinstance(a, Ref) or not self._is_real(a):
+            raise ValueError("no real number")
+        return self._node(a.name)
 
     def is_scale(self, a: Arg) -> bool:
         """Is it a real number that is not 0 now and then, as a mask is?"""

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import torch
 
 from dgmcompile.frontends.algebra import Algebra
-from dgmcompile.frontends.forms import BY_RANK, EXP_MINUS, NOTHING, Form, Operation, Rule, is_near, rules
+from dgmcompile.frontends.forms import BY_RANK, EXP_MINUS, MINUS_EXPM1, Form, Operation, Rule, is_near, rules
 from dgmcompile.frontends.multiples import shifted
+from dgmcompile.ir.graph import Arg
 
 
 def _exp(form: Form, call: Operation, algebra: Algebra) -> Form | None:
@@ -23,8 +24,9 @@ def _exp(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 def _log(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     if is_near(form, "Uniform", low=0, high=1):
         return form.becomes("-Exponential", EXP_MINUS, rate=1.0)
-    if is_near(form, "Exponential", rate=1):
-        return form.becomes("-Gumbel", loc=0.0, scale=1.0)
+    if form.family in ("Exponential", "1/Exponential"):
+        family = "-Gumbel" if form.family == "Exponential" else "Gumbel"
+        return form.becomes(family, loc=algebra.log(form.params["rate"]), scale=1.0)
     return None
 
 
@@ -59,13 +61,29 @@ def _abs(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 
 def _pow(form: Form, call: Operation, algebra: Algebra) -> Form | None:
-    if call.position == 0 and is_near(form, "Exponential", rate=1) and algebra.sign(call.args[1]) == 1:
-        return form.becomes("Weibull", scale=1.0, concentration=algebra.div(1.0, call.args[1]))
+    return _power(form, call.args[1], algebra) if call.position == 0 else None
+
+
+def _power(form: Form, exponent: Arg, algebra: Algebra) -> Form | None:
+    sign, inverse = algebra.sign(exponent), algebra.div(1.0, exponent)
+    if is_near(form, "Uniform", low=0, high=1) and sign == 1:
+        return form.becomes("Kumaraswamy", MINUS_EXPM1, concentration1=inverse, concentration0=1.0)
+    if is_near(form, "Uniform", low=0, high=1) and sign == -1:
+        return form.becomes("Pareto", EXP_MINUS, scale=1.0, alpha=algebra.mul(-1, inverse))
+    if form.family == "Kumaraswamy" and sign == 1:
+        return form.with_params(concentration1=algebra.div(form.params["concentration1"], exponent))
+    if form.family == "Exponential" and sign == 1:
+        scale = algebra.pow(algebra.div(1.0, form.params["rate"]), exponent)
+        return form.becomes("Weibull", scale=scale, concentration=inverse)
     return None
 
 
 def _sqrt(form: Form, call: Operation, algebra: Algebra) -> Form | None:
-    return form.becomes("Weibull", scale=1.0, concentration=2.0) if is_near(form, "Exponential", rate=1) else None
+    return _power(form, 0.5, algebra)
+
+
+def _rsqrt(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    return _power(form, -0.5, algebra)
 
 
 def _clamp(form: Form, call: Operation, algebra: Algebra) -> Form | None:
@@ -75,7 +93,7 @@ def _clamp(form: Form, call: Operation, algebra: Algebra) -> Form | None:
         return None
     if is_near(form, "Uniform", low=0, high=1):
         return form if (low or 0) <= step and (1 if high is None else high) >= 1 - step else None
-    return form if form.family == "Exponential" and (low or 0) <= NOTHING and high is None else None
+    return form if form.family == "Exponential" and (low or 0) <= form.nothing and high is None else None
 
 
 def _erfinv(form: Form, call: Operation, algebra: Algebra) -> Form | None:
@@ -100,5 +118,6 @@ CURVES: Mapping[str, Rule] = {
     **rules("abs absolute", _abs),
     **rules("pow", _pow),
     **rules("sqrt", _sqrt),
+    **rules("rsqrt", _rsqrt),
     **rules("clamp clip clamp_min", _clamp),
 }

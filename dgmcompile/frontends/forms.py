@@ -1,6 +1,7 @@
 """Values that are draws from a law, element by element, and what a call makes of one.
 
-A law whose name begins with ``-`` is that of the negative of a draw: it is on the way to another one.
+A law whose name begins with ``-`` is that of the negative of a draw, one with ``1/`` that of its inverse, one in
+brackets that of what is in a tuple: they are on the way to another one.
 """
 
 from __future__ import annotations
@@ -8,14 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from dgmcompile.frontends.algebra import DISCRETE, Algebra
 from dgmcompile.ir.binding import Step
-from dgmcompile.ir.graph import Arg
+from dgmcompile.ir.graph import Arg, Dim, Shape
+
+NOTHING = 2.0**-24
+
+
+def nothing(dtype: torch.dtype | None) -> float:
+    """How much may be added to noise, so that no logarithm is infinite, and leaves it noise of the same law.
+
+    A generator's uniform numbers of float32 are multiples of ``2**-24``. What is no more than that moves none past the
+    next (of ``u + 1e-8`` all above a quarter are rounded to ``u``), and the law by as much in total variation, which
+    is how far from uniform the generator's numbers are. Those of double lie closer, and are compared more closely: of
+    them, ``1e-10`` is nothing.
+    """
+    return 1e-10 if dtype == torch.float64 else NOTHING
 
 
 @dataclass(frozen=True)
@@ -23,7 +36,9 @@ class Form:
     """A draw from ``family(**params)``.
 
     ``undo``: from the family's own noise to the noise that the program drew; ``is_cut``: is the value cut off from a
-    gradient that its parameters carry? What has none itself, as a label, can be made of it all the same.
+    gradient that its parameters carry? What has none itself, as a label, can be made of it all the same; ``either``:
+    what the value is where a Bernoulli is 0, and where it is 1; ``is_column``: has it a last dim of one element more
+    than the family's? ``nothing``: as of the function of that name, of the program's noise.
     """
 
     family: str
@@ -31,6 +46,9 @@ class Form:
     event_dim: int = 0
     undo: tuple[Step, ...] = ()
     is_cut: bool = False
+    either: tuple[float, float] = (0.0, 1.0)
+    is_column: bool = False
+    nothing: float = NOTHING
 
     @property
     def is_law(self) -> bool:
@@ -42,7 +60,7 @@ class Form:
 
     def becomes(self, family: str, *undo: Step, event_dim: int = 0, **params: Arg) -> Form:
         is_cut = self.is_cut and family not in DISCRETE
-        return Form(family, params, event_dim, (*undo, *self.undo), is_cut)
+        return Form(family, params, event_dim, (*undo, *self.undo), is_cut, nothing=self.nothing)
 
 
 START: Mapping[str, Form] = {
@@ -109,38 +127,65 @@ def by_rank(noise: Tensor) -> Tensor:
     return torch.special.ndtr(noise)
 
 
+def quantile(noise: Tensor) -> Tensor:
+    """The normal whose rank is the noise."""
+    return torch.special.ndtri(noise)
+
+
+def minus_expm1(noise: Tensor) -> Tensor:
+    """The uniform that 1 lacks of that whose -log is the noise."""
+    return -torch.expm1(-noise)
+
+
+def across(noise: Tensor) -> Tensor:
+    """The exponential of the uniform that 1 lacks."""
+    return -torch.log(-torch.expm1(-noise))
+
+
 FLIPPED, NEGATED, EXP_MINUS, BY_RANK = ((step, ()) for step in (flipped, negated, exp_minus, by_rank))
+QUANTILE, MINUS_EXPM1, ACROSS = ((step, ()) for step in (quantile, minus_expm1, across))
 
 NOISES = frozenset(["Normal", "Exponential", "Gumbel", "Cauchy", "Logistic", "Laplace"])
 """Families of noise, where they are around 0."""
-
-NOTHING = 1e-10
-"""What is added to noise so that no logarithm is infinite: less than what lies between two numbers of a generator."""
 
 
 def is_near(form: Form, family: str, **params: float) -> bool:
     """Of numbers up to rounding."""
     given = [(form.params.get(name), value) for name, value in params.items()]
     return form.family == family and all(
-        isinstance(found, int | float) and math.isclose(found, value, rel_tol=1e-6, abs_tol=NOTHING)
+        isinstance(found, int | float) and math.isclose(found, value, rel_tol=1e-6, abs_tol=form.nothing)
         for found, value in given
     )
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A call of which one argument has a form; ``others`` are the rest, ``position`` is where it stands."""
+    """A call of which one argument has a form; ``others`` are the rest, ``position`` is where it stands.
 
+    ``before`` and ``after`` are the shapes of the argument and of the result, ``source`` and ``dtype`` their types.
+    """
+
+    word: str
     args: Sequence[Arg]
     kwargs: Mapping[str, Arg]
     position: int
-    rank: int
-    """How many dims the argument has."""
-    last: Any = None
-    """How long its last dim is."""
-    source: torch.dtype | None = None
-    dtype: torch.dtype | None = None
-    """Of the argument and of the result."""
+    before: Shape
+    after: Shape | None
+    source: torch.dtype | None
+    dtype: torch.dtype | None
+
+    @property
+    def rank(self) -> int:
+        return len(self.before)
+
+    @property
+    def last(self) -> Dim | None:
+        """How long the argument's last dim is."""
+        return self.before[-1] if self.before else None
+
+    def is_last(self, dim: Arg) -> bool:
+        """Is it the argument's last dim?"""
+        return dim in (-1, self.rank - 1)
 
     @property
     def others(self) -> tuple[Arg, ...]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dgmcompile.frontends.forms import NOTHING
+from dgmcompile.frontends.forms import nothing
 from dgmcompile.frontends.targets import short_name
 from dgmcompile.ir.graph import Arg, Call, Node, Noise, Ref, is_size, refs_in
 
@@ -102,8 +102,9 @@ class _Match:
     def _plain(self, value: Arg, way: tuple[str, ...]) -> _Part:
         """The value, without what is next to nothing."""
         match self._called(value):
-            case "add", (Ref(name=inner), int() | float() as more) if abs(more) <= NOTHING and self._once(value):
-                return _Part(inner, (*way, _name(value)))
+            case "add", (Ref(name=inner), int() | float() as more) if self._once(value):
+                is_nothing = abs(more) <= nothing(self._by_name[inner].dtype)
+                return _Part(inner, (*way, _name(value))) if is_nothing else _Part(_name(value), way)
             case _:
                 return _Part(_name(value), way)
 

@@ -7,17 +7,17 @@ of a Normal is a Normal. The last one on the way becomes the random variable, if
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard
 
 import torch
 
 from dgmcompile.frontends.algebra import DISCRETE, Algebra, Known
-from dgmcompile.frontends.forms import NOISES, START, Form, Operation, drawn, moved
+from dgmcompile.frontends.forms import NOISES, START, Form, Operation, drawn, moved, nothing
 from dgmcompile.frontends.idioms import with_logits
 from dgmcompile.frontends.noise_parts import TAKING_APART, parted
-from dgmcompile.frontends.rules import ARITHMETIC, RESHAPING, RULES, reads_same
+from dgmcompile.frontends.rules import ARITHMETIC, RULES, made, reads_same, shows_all
 from dgmcompile.frontends.targets import DROPOUTS, short_name
 from dgmcompile.ir.binding import Drawn, Step
 from dgmcompile.ir.graph import (
@@ -174,7 +174,9 @@ _OF_NETWORKS = frozenset([*_PRODUCTS, *_CONVOLUTIONS, *_LAYERS])
 _NAMES = {
     **dict.fromkeys(("add", "sub", "mul", "multiply", "div", "divide", "matmul"), ("input", "other")),
     **dict.fromkeys(("lt", "le", "gt", "ge", "less", "greater"), ("input", "other")),
-    "addcmul": ("input", "tensor1", "tensor2"),
+    **dict.fromkeys(("addcmul", "addcdiv"), ("input", "tensor1", "tensor2")),
+    **dict.fromkeys(("addmm", "bmm", "baddbmm"), ("input", "mat1", "mat2")),
+    "lerp": ("input", "end", "weight"),
     "pow": ("input", "exponent"),
 }
 """Of torch's functions, the arguments that rules take by position."""
@@ -188,6 +190,26 @@ def _by_position(call: Call) -> tuple[list[Arg], dict[str, Arg]]:
             break
         args.append(kwargs.pop(name))
     return args, kwargs
+
+
+def _steps(form: Form, dtype: torch.dtype | None, node: Node) -> Iterator[Call]:
+    """From the family's draw to the node's value: calls that lack their names, and what they are called of."""
+    shape = (node.shape or ())[:-1] if form.is_column else node.shape
+    low, high = form.either
+
+    def step(word: str, arg: Arg) -> Call:
+        return Call(
+            name="", target=f"torch.Tensor.{word}", args=(arg,), shape=shape, dtype=dtype, location=node.location
+        )
+
+    if high - low != 1:
+        yield step("mul", high - low)
+    if low:
+        yield step("add", low)
+    if dtype != node.dtype:
+        yield replace(step("to", node.dtype), dtype=node.dtype)
+    if form.is_column:
+        yield replace(step("unsqueeze", -1), shape=node.shape, dtype=node.dtype)
 
 
 class _Forms:
@@ -215,13 +237,15 @@ class _Forms:
         if isinstance(node, Sample) and node.site is None and not node.transforms and not node.event_dim:
             params = {key: self.algebra.number(value) for key, value in node.params.items()}
             if (form := drawn(node.family, params)) is not None:
-                self.forms[node.name], self._own[node.name] = form, node.name
+                self.forms[node.name] = replace(form, nothing=nothing(node.dtype))
+                self._own[node.name] = node.name
                 self._noises[node.name] = frozenset([node.name])
         elif isinstance(node, Noise):
             self._noises[node.name] = frozenset([node.name])
             if node.dtype is None or not node.dtype.is_floating_point:
                 return
-            self.forms[node.name], self._own[node.name] = START[node.law], node.name
+            self.forms[node.name] = replace(START[node.law], nothing=nothing(node.dtype))
+            self._own[node.name] = node.name
         elif isinstance(node, Call):
             for source in self._sources(reads):
                 if (form := self._made(node, source)) is not None:
@@ -241,25 +265,12 @@ class _Forms:
 
     def _made(self, node: Call, source: str) -> Form | None:
         word, (args, kwargs) = short_name(node.target_name), _by_position(node)
-        if (rule := RULES.get(word)) is None or Ref(source) not in args:
+        if Ref(source) not in args:
             return None
-        operand = self._by_name[source]
-        if word not in RESHAPING and node.shape != operand.shape:
-            return None  # one draw stands for several elements
-        shape = operand.shape or ()
-        call = Operation(
-            args,
-            kwargs,
-            args.index(Ref(source)),
-            len(shape),
-            shape[-1] if shape else None,
-            operand.dtype,
-            node.dtype,
-        )
-        try:
-            return rule(self.forms[source], call, self.algebra)
-        except (TypeError, ValueError):  # arguments of another kind than the rule knows
-            return None
+        read = self._by_name[source]
+        place, before = args.index(Ref(source)), read.shape or ()
+        call = Operation(word, args, kwargs, place, before, node.shape, read.dtype, node.dtype)
+        return made(self.forms[source], call, self.algebra)
 
     def is_noise(self, node: Node) -> bool:
         """Is it drawn from a fixed law?"""
@@ -297,8 +308,9 @@ class _Forms:
         return not is_sum or (self._has_place(name) and self._next_name(reader, called) != called[name])
 
     def _is_fixed(self, name: str) -> bool:
-        """Has it a law of numbers, as noise has?"""
-        return not any(isinstance(value, Ref) for value in self.forms[name].params.values())
+        """Has it a law of numbers, as noise has? A threshold of noise makes a law of its own."""
+        form = self.forms[name]
+        return form.family not in DISCRETE and not any(isinstance(value, Ref) for value in form.params.values())
 
     def _is_like_noise(self, name: str) -> bool:
         """Is it of a fixed law of which programs make others?"""
@@ -318,12 +330,13 @@ class _Forms:
         return "" if name is None else called[name]
 
     def _has_name(self, name: str, variables: Mapping[str, str]) -> bool:
-        """Itself, or what it becomes when it is cut off from its gradient."""
-        if name in variables or name in self._sites:
+        """Itself, or what it becomes in another shape, or when it is cut off from its gradient."""
+        form = self.forms.get(name)
+        if name in variables or (name in self._sites and (form is None or form.either == (0, 1))):
             return True
         readers = [self._by_name[reader] for reader in self._readers.get(name, [])]
-        cut = [node for node in readers if isinstance(node, Call) and short_name(node.target_name) == "detach"]
-        return len(readers) == 1 and len(cut) == 1 and self._has_name(cut[0].name, variables)
+        shown = [node for node in readers if isinstance(node, Call) and shows_all(node)]
+        return len(readers) == 1 and len(shown) == 1 and self._has_name(shown[0].name, variables)
 
     def reason(self, noise: str) -> str:
         """Why there is none."""
@@ -383,27 +396,22 @@ class _Forms:
         if form.family == "MultivariateNormal" and params["loc"] is None:
             params["loc"] = self.algebra.zeros(params["scale_tril"])
         dtype = self._dtype(form, node)
-        made = Sample(
-            name=name if dtype == node.dtype else f"{name}.draw",
+        steps = list(_steps(form, dtype, node))
+        drawn = Sample(
+            name=f"{name}.draw" if steps else name,
             family=form.family,
             params=params,
             event_dim=form.event_dim,
-            shape=node.shape,
+            shape=(node.shape or ())[:-1] if form.is_column else node.shape,
             dtype=dtype,
             location=node.location,
             options={} if self._is_comparable(form) else {"divergence": "wasserstein2"},
         )
-        if dtype == node.dtype:
-            return [made]
-        cast = Call(
-            name=name,
-            target="torch.Tensor.to",
-            args=(Ref(made.name), node.dtype),
-            shape=node.shape,
-            dtype=node.dtype,
-            location=node.location,
-        )
-        return [made, cast]
+        result: list[Node] = [drawn]
+        for number, step in enumerate(steps, 1):
+            called = name if number == len(steps) else f"{name}.draw.{number}"
+            result.append(replace(step, name=called, args=(Ref(result[-1].name), *step.args)))
+        return result
 
     def _is_comparable(self, form: Form) -> bool:
         """Has it a density wherever another one of its family has? Not a Uniform with bounds that are computed."""

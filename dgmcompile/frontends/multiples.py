@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from dgmcompile.frontends.algebra import Algebra
 from dgmcompile.frontends.forms import (
+    ACROSS,
+    EXP_MINUS,
     FLIPPED,
     NEGATED,
-    NOTHING,
     Form,
     Operation,
     Rule,
@@ -30,14 +31,12 @@ def scaled(form: Form, factor: Arg, algebra: Algebra) -> Form | None:
     family, sign, given = form.family, algebra.sign(factor), form.params
     if factor == 1:
         return form
-    if family == "-Column" or factor == 0:
+    if factor == 0 or (sign is None and not _is_scale(form, factor, algebra)):
         return None
-    if sign is None and not (is_near(form, family, loc=0, scale=1) and algebra.is_scale(factor)):
-        return None  # it may be 0, as a mask is; of noise it is the scale
     if family in _SYMMETRIC:
         return _symmetric(form, factor, algebra)
     if sign is None:
-        return None
+        return _of_either_sign(form, factor, algebra) if family == "Uniform" else None
     if family.startswith("-"):
         inner = replace(form, family=family[1:])
         opposite = scaled(inner, algebra.mul(sign, factor), algebra)
@@ -51,6 +50,8 @@ def scaled(form: Form, factor: Arg, algebra: Algebra) -> Form | None:
         return form.with_params(loc=algebra.mul(factor, given["loc"]), scale=algebra.mul(factor, given["scale"]))
     if family == "Exponential":
         return form.with_params(rate=algebra.div(given["rate"], factor))
+    if family == "1/Exponential":
+        return form.with_params(rate=algebra.mul(factor, given["rate"]))
     if family in _BY_SCALE:
         return form.with_params(scale=algebra.mul(factor, given["scale"]))
     return None
@@ -69,8 +70,22 @@ def _symmetric(form: Form, factor: Arg, algebra: Algebra) -> Form:
     return form.with_params(loc=loc, scale=algebra.mul(factor, scale))
 
 
+def _is_scale(form: Form, factor: Arg, algebra: Algebra) -> bool:
+    """Is it one though its sign is not known? It may be 0, as a mask is; of noise, or as a parameter, it is."""
+    is_noise = is_near(form, form.family, loc=0, scale=1) or is_near(form, "Uniform", low=0, high=1)
+    return algebra.is_scale(factor) and (
+        is_noise or (is_near(form, form.family, loc=0) and algebra.is_parameter(factor))
+    )
+
+
+def _of_either_sign(form: Form, factor: Arg, algebra: Algebra) -> Form:
+    """Uniform between 0 and the factor."""
+    low, high = algebra.clamped(factor, high=0), algebra.clamped(factor, low=0)
+    return form.with_params((flipped_where_negative, (factor,)), low=low, high=high)
+
+
 def _negative(form: Form | None) -> Form | None:
-    if form is None or form.family not in ("Exponential", "Gumbel", "-Exponential", "-Gumbel"):
+    if form is None or form.family.removeprefix("-") not in ("Exponential", "Gumbel", "Kumaraswamy"):
         return None
     return replace(form, family=form.family[1:] if form.family.startswith("-") else f"-{form.family}")
 
@@ -78,8 +93,10 @@ def _negative(form: Form | None) -> Form | None:
 def shifted(form: Form, shift: Arg, algebra: Algebra) -> Form | None:
     """The value plus ``shift``."""
     family, given = form.family, form.params
-    if family.endswith("Exponential") and isinstance(shift, int | float) and abs(shift) <= NOTHING:
+    if family in ("Exponential", "-Exponential") and isinstance(shift, int | float) and abs(shift) <= form.nothing:
         return form
+    if family == "-Kumaraswamy" and shift == 1:
+        return _complement(form)
     if family in (*_SYMMETRIC, "Gumbel"):
         return form.with_params(loc=algebra.add(given["loc"], shift))
     if family == "-Gumbel":
@@ -89,7 +106,27 @@ def shifted(form: Form, shift: Arg, algebra: Algebra) -> Form | None:
     if family == "MultivariateNormal":
         is_number = given["loc"] is None and not isinstance(shift, Ref)
         loc = algebra.zeros(given["scale_tril"]) if is_number else given["loc"]
+        shift = algebra.squeezed(shift) if form.is_column else shift
         return form.with_params(loc=shift if loc is None else algebra.add(loc, shift))
+    return None
+
+
+def _complement(form: Form) -> Form | None:
+    """1 minus a value whose distribution function is a power is one of which 1 minus it is, and the other way round."""
+    first, second = form.params["concentration1"], form.params["concentration0"]
+    if 1 not in (first, second):
+        return None
+    return form.becomes("Kumaraswamy", ACROSS, concentration1=second, concentration0=first)
+
+
+def reciprocal(form: Form) -> Form | None:
+    """1 over the value."""
+    if form.family == "Exponential":
+        return form.becomes("1/Exponential", **form.params)
+    if is_near(form, "Uniform", low=0, high=1):
+        return form.becomes("Pareto", EXP_MINUS, scale=1.0, alpha=1.0)
+    if is_near(form, "Kumaraswamy", concentration0=1):
+        return form.becomes("Pareto", ACROSS, scale=1.0, alpha=form.params["concentration1"])
     return None
 
 
@@ -110,8 +147,11 @@ def _sub(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 
 def _rsub(form: Form, call: Operation, algebra: Algebra) -> Form | None:
-    turned = replace(call, args=(call.args[1], call.args[0]), position=1 - call.position)
-    return _sub(form, turned, algebra)
+    return _sub(form, _turned(call), algebra)
+
+
+def _turned(call: Operation) -> Operation:
+    return replace(call, args=(call.args[1], call.args[0]), position=1 - call.position)
 
 
 def _mul(form: Form, call: Operation, algebra: Algebra) -> Form | None:
@@ -120,9 +160,20 @@ def _mul(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 
 def _div(form: Form, call: Operation, algebra: Algebra) -> Form | None:
-    if call.position != 0 or call.kwargs:
+    if call.kwargs:
         return None
-    return scaled(form, algebra.div(1.0, call.args[1]), algebra)
+    if call.position == 0:
+        return scaled(form, algebra.div(1.0, call.args[1]), algebra)
+    inverse = reciprocal(form)
+    return inverse and scaled(inverse, call.args[0], algebra)
+
+
+def _rdiv(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    return _div(form, _turned(call), algebra)
+
+
+def _reciprocal(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    return reciprocal(form)
 
 
 def _neg(form: Form, call: Operation, algebra: Algebra) -> Form | None:
@@ -137,6 +188,26 @@ def _addcmul(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     return multiple and shifted(multiple, mean, algebra)
 
 
+def _addcdiv(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    if call.position != 1:
+        return None
+    multiple = scaled(form, algebra.div(call.kwargs.get("value", 1.0), call.args[2]), algebra)
+    return multiple and shifted(multiple, call.args[0], algebra)
+
+
+def _lerp(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    """``start + weight * (end - start)``."""
+    start, end, weight = call.args
+    if call.position == 2:
+        factor, more = algebra.sub(end, start), start
+    elif call.position == 1:
+        factor, more = weight, algebra.mul(algebra.sub(1.0, weight), start)
+    else:
+        factor, more = algebra.sub(1.0, weight), algebra.mul(weight, end)
+    multiple = scaled(form, factor, algebra)
+    return multiple and shifted(multiple, more, algebra)
+
+
 MULTIPLES: Mapping[str, Rule] = {
     **rules("add", _add),
     **rules("sub subtract", _sub),
@@ -144,5 +215,9 @@ MULTIPLES: Mapping[str, Rule] = {
     **rules("mul multiply", _mul),
     **rules("div divide true_divide", _div),
     **rules("neg negative", _neg),
+    **rules("rtruediv rdiv", _rdiv),
+    **rules("reciprocal", _reciprocal),
     **rules("addcmul", _addcmul),
+    **rules("addcdiv", _addcdiv),
+    **rules("lerp", _lerp),
 }

@@ -106,11 +106,12 @@ def with_drawn_results(nodes: Sequence[Node], recording: Recording) -> list[Node
         if gathered is None or not drawn:
             continue
         name = node.site.name
-        names = [variable_at(one.name, nodes, recording) or (name if len(drawn) == 1 else "") for one in drawn]
-        for one, called in zip(drawn, names, strict=True):
+        names = {variable_at(one.name, nodes, recording) for one in drawn}
+        called = name if len(drawn) == 1 and names == {""} else ""
+        for one in drawn:
             site = one.site or Site(called, "target", one.family)
             new[one.name] = replace(one, site=replace(site, role="target"))
-        if name in names:
+        if name in (*names, called):
             name = unused(f"{name}_value", recording.results)
             recording.results[recording.results.index(node.site.name)] = name
         new[node.name] = Call(
