@@ -12,7 +12,7 @@ from dgmcompile.frontends.labels import LABELS, OF_EITHER, index_of_largest, of_
 from dgmcompile.frontends.multiples import MULTIPLES
 from dgmcompile.frontends.targets import short_name
 from dgmcompile.frontends.vectors import VECTORS
-from dgmcompile.ir.graph import Call, Ref
+from dgmcompile.ir.graph import Call, Ref, refs_in
 
 
 def _cast(form: Form, call: Operation, algebra: Algebra) -> Form | None:
@@ -81,6 +81,11 @@ def reads_same(call: Call) -> bool:
     """Does it give the same values, in another shape or of another type, or some of them?"""
     word = short_name(call.target_name)
     return RULES.get(word) in (_cast, _detach, _viewed, _getitem, _select)
+
+
+def maps_one_value(call: Call) -> bool:
+    """Is it a function of one value and of numbers, as ``1 - b``?"""
+    return short_name(call.target_name) in OF_EITHER and len(refs_in(call.arguments)) == 1
 
 
 def shows_all(call: Call) -> bool:

@@ -11,7 +11,7 @@ from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.frontends.naming import is_name
 from dgmcompile.frontends.recording import ModuleSpan, Recording
 from dgmcompile.frontends.refusals import site_name
-from dgmcompile.frontends.rules import reads_same
+from dgmcompile.frontends.rules import maps_one_value, reads_same
 from dgmcompile.ir.formulas import COPIED
 from dgmcompile.ir.graph import Call, Node, Ref, Sample, Site
 
@@ -105,13 +105,14 @@ def _numbered(names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
 
 
 def variable_at(name: str, nodes: Sequence[Node], recording: Recording) -> str:
-    """That of the value, or of the one view, cast or copy of it that has one; else what a graph of fx calls it."""
+    """That of the value, or of the one view, copy or function of it that has one; else what a graph of fx calls it."""
     name = name.removesuffix(".draw")
     if found := recording.variables.get(name, ""):
         return found
     readers = [node for node in (*nodes, *recording.nodes) if name in node.inputs]
-    alike = [node for node in readers if isinstance(node, Call) and (reads_same(node) or _is_copy(node, name))]
-    names = {found for reader in alike if (found := variable_at(reader.name, nodes, recording))}
+    calls = [node for node in readers if isinstance(node, Call)]
+    shown = [node for node in calls if reads_same(node) or maps_one_value(node) or _is_copy(node, name)]
+    names = {found for reader in shown if (found := variable_at(reader.name, nodes, recording))}
     return names.pop() if len(names) == 1 else recording.graph_names.get(name, "")
 
 

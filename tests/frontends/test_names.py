@@ -270,6 +270,23 @@ def test_a_result_that_gathers_draws_makes_them_the_targets():
     assert report.ok and "output" in {site.name for site in report.sites}
 
 
+@pytest.mark.parametrize(
+    "value",
+    [lambda p: 1 - torch.bernoulli(p), lambda p: torch.where(torch.bernoulli(p) > 0, 1.0, -1.0)],
+    ids=["complement", "signs"],
+)
+def test_a_draw_is_called_as_what_is_made_of_it_alone(value: Callable[[Tensor], Tensor]):
+    net = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        z = value(torch.sigmoid(net(x)))
+        return net(z)
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert graph.latents == ("z",) and graph.samples[0].family == "Bernoulli"
+    assert dgm.check(model, (values(5, 3),)).ok
+
+
 def test_a_draw_that_is_returned_in_another_shape_keeps_its_name():
     def model() -> Tensor:
         k = torch.multinomial(PROBS.expand(4, 3), 1).squeeze(-1)
