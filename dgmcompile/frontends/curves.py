@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from dgmcompile.frontends.algebra import Algebra
-from dgmcompile.frontends.forms import BY_RANK, EXP_MINUS, MINUS_EXPM1, Form, Operation, Rule, is_near, rules
+from dgmcompile.frontends.forms import BY_RANK, EXP_MINUS, FLIPPED, MINUS_EXPM1, Form, Operation, Rule, is_near, rules
 from dgmcompile.frontends.multiples import shifted
 from dgmcompile.ir.graph import Arg
 
@@ -48,6 +48,13 @@ def _sigmoid(form: Form, call: Operation, algebra: Algebra) -> Form | None:
         return None
     loc, scale = form.params["loc"], form.params["scale"]
     return form.becomes("RelaxedBernoulli", temperature=algebra.div(1.0, scale), logits=algebra.div(loc, scale))
+
+
+def _folded_log(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    """`idioms.folded_log`."""
+    if is_near(form, "Uniform", low=-0.5, high=0.5):
+        return form.becomes("Laplace", FLIPPED, loc=0.0, scale=1.0)
+    return None
 
 
 def _tan(form: Form, call: Operation, algebra: Algebra) -> Form | None:
@@ -112,6 +119,7 @@ CURVES: Mapping[str, Rule] = {
     **rules("log1p", _log1p),
     **rules("logit", _logit),
     **rules("sigmoid expit", _sigmoid),
+    **rules("folded_log", _folded_log),
     **rules("tan", _tan),
     **rules("erfinv", _erfinv),
     **rules("ndtri", _ndtri),

@@ -15,7 +15,7 @@ import torch
 
 from dgmcompile.frontends.algebra import DISCRETE, Algebra, Known
 from dgmcompile.frontends.forms import NOISES, START, Form, Operation, drawn, moved, nothing
-from dgmcompile.frontends.idioms import with_logits
+from dgmcompile.frontends.idioms import with_idioms
 from dgmcompile.frontends.noise_parts import TAKING_APART, parted
 from dgmcompile.frontends.rules import ARITHMETIC, RULES, made, reads_same, shows_all
 from dgmcompile.frontends.targets import DROPOUTS, short_name
@@ -71,7 +71,7 @@ def lifted(nodes: Sequence[Node], variables: Mapping[str, str], weak: Mapping[st
         known: what is known of the values of nodes.
     """
     scaled, drawn_as = _with_scaled_noise(nodes, known)
-    apart = parted(with_logits(_with_standard_laws(scaled, known)))
+    apart = parted(with_idioms(_with_standard_laws(scaled, known)))
     found = _Forms(apart.nodes, weak, known)
     new, dropped, recovered, reasons = dict[str, list[Node]](), set[str](), drawn_as, dict[str, str]()
     for noise in (node for node in apart.nodes if found.is_noise(node)):

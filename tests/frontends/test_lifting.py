@@ -32,6 +32,14 @@ def gumbel(shape: Any) -> Tensor:
     return -torch.log(-torch.log(torch.rand(shape)))
 
 
+def laplace(u: Tensor) -> Tensor:
+    return MEAN - SCALE * torch.sign(u) * torch.log(1 - 2 * torch.abs(u))
+
+
+def laplace_by_log1p(u: Tensor) -> Tensor:
+    return MEAN + 2 * (torch.sign(u - 0.5) * torch.log1p(-2 * (u - 0.5).abs()))
+
+
 RECOVERED: dict[str, tuple[Callable[[], Tensor], str]] = {
     "loc + scale * randn": (lambda: MEAN + SCALE * torch.randn(3), "Normal"),
     "randn * scale - loc": (lambda: torch.randn(3) * SCALE - MEAN, "Normal"),
@@ -159,6 +167,9 @@ RECOVERED: dict[str, tuple[Callable[[], Tensor], str]] = {
         "MultivariateNormal",
     ),
     "a column": (lambda: MEAN[:, None] + cholesky() @ torch.randn(4, 3, 1), "MultivariateNormal"),
+    "Laplace": (lambda: laplace(torch.rand(4, 3) - 0.5), "Laplace"),
+    "Laplace by log1p": (lambda: laplace_by_log1p(torch.rand(4, 3)), "Laplace"),
+    "Laplace of uniform_": (lambda: laplace(torch.empty(4, 3).uniform_(-0.5, 0.5)), "Laplace"),
     "a factor that is a literal": (lambda: MEAN + torch.randn(4, 3) @ FACTOR.T, "MultivariateNormal"),
 }
 
@@ -696,7 +707,10 @@ def test_standard_draws_without_a_name_are_noise(draw: Callable[[Tensor], Tensor
 LOGITS = values(5, 3)
 
 UNKNOWN: dict[str, Callable[[Tensor], Tensor]] = {
-    "quantiles of no law that is known": lambda u: torch.sign(u - 0.5) * torch.log1p(-2 * (u - 0.5).abs()),
+    "quantiles of no law that is known": lambda u: torch.sign(u - 0.5) * torch.log1p(-(u - 0.5).abs()),
+    "a Laplace quantile of no centre": lambda u: torch.sign(u - 0.4) * torch.log1p(-(u - 0.4).abs()),
+    "a Laplace quantile and itself": lambda u: laplace(u - 0.5) * u,
+    "a Laplace quantile of two": lambda u: torch.sign(u - 0.5) * torch.log1p(-2 * (torch.rand(5, 3) - 0.5).abs()),
     "logarithms and itself": lambda u: (u.log() - torch.log1p(-u)) * u,
     "logarithms of two": lambda u: u.log() - torch.log1p(-torch.rand(5, 3)),
     "over another dim": lambda u: (LOGITS - torch.log(-torch.log(u))).argmax(0).float(),
