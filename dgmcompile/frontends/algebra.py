@@ -227,9 +227,9 @@ class Algebra:
         if not isinstance(a, Ref):
             return _are_numbers(a) and 0 < a < 1
         node = self._node(a.name)
-        word = self._word(node) if isinstance(node, Call) else ""
+        word, args = (self._word(node), node.args) if isinstance(node, Call) else ("", ())
         if word in (*_VIEWS, *_PARTS, *_COPIES):
-            return self.is_probability(node.args[0])
+            return self.is_probability(args[0])
         value = self._fixed(node)
         is_fixed = value is not None and value.is_floating_point() and bool(((value >= 0) & (value <= 1)).all())
         return is_fixed or word in ("sigmoid", "expit", "softmax")

@@ -186,7 +186,8 @@ def _scatter(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 def _labels(form: Form, algebra: Algebra) -> Any:
     """How many there are."""
-    return algebra.size(*form.params.values(), -1) if form.family == "Categorical" else None
+    (weights,) = form.params.values() if form.family == "Categorical" else (None,)
+    return algebra.size(weights, -1)
 
 
 def _as_vector(form: Form, algebra: Algebra) -> Form:

@@ -184,8 +184,9 @@ class _Program:
                     return False
 
         def fixed(node: Node) -> Tensor | None:
-            is_fixed = isinstance(node, Parameter) and not node.trainable
-            return recording.tensors[node.path].detach() if is_fixed else None
+            if not isinstance(node, Parameter) or node.trainable:
+                return None
+            return recording.tensors[node.path].detach()
 
         weak = {} if recording.knows_lines else recording.graph_names
         return lifted(nodes, recording.variables, weak, Known(has_zeros, fixed))
