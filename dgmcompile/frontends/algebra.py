@@ -227,9 +227,9 @@ class Algebra:
         if not isinstance(a, Ref):
             return _are_numbers(a) and 0 < a < 1
         node = self._node(a.name)
-        word, args = (self._word(node), node.args) if isinstance(node, Call) else ("", ())
-        if word in (*_VIEWS, *_PARTS, *_COPIES):
-            return self.is_probability(args[0])
+        word = self._word(node) if isinstance(node, Call) else ""
+        if isinstance(node, Call) and word in (*_VIEWS, *_PARTS, *_COPIES):
+            return self.is_probability(node.args[0])
         value = self._fixed(node)
         is_fixed = value is not None and value.is_floating_point() and bool(((value >= 0) & (value <= 1)).all())
         return is_fixed or word in ("sigmoid", "expit", "softmax")
@@ -243,6 +243,25 @@ class Algebra:
                 return leaves(value)[0]
             case _:
                 return a
+
+    def cumulated(self, a: Arg) -> Arg:
+        """The probabilities of which it is the sums up to each, over the last dim; None of anything else."""
+        node = self._copied(a)
+        if not isinstance(node, Call) or self._word(node) != "cumsum":
+            return None
+        probs, dim = node.args[0], node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        is_last = dim in (-1, len(node.shape or ()) - 1)
+        return probs if is_last and self._sums_to_1(probs) else None
+
+    def _sums_to_1(self, a: Arg) -> bool:
+        """Over the last dim."""
+        node, rank = self._copied(a), self.rank(a)
+        if isinstance(node, Call) and self._word(node) == "softmax":
+            return (node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")) in (-1, rank - 1)
+        value = None if node is None else self._fixed(node)
+        if value is None or value.dim() == 0 or not value.is_floating_point() or bool((value < 0).any()):
+            return False
+        return torch.allclose(value.sum(-1), torch.ones(()).to(value), atol=1e-6)
 
     def is_fixed(self, a: Arg) -> bool:
         """Is it a number, a literal, or what is filled with one, or a tensor that is not trained?"""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dgmcompile.frontends.algebra import Algebra
 from dgmcompile.frontends.forms import ACROSS, FLIPPED, QUANTILE, Form, Operation, Rule, is_near, rules
@@ -18,10 +19,14 @@ from dgmcompile.ir.graph import Arg, Ref, refs_in
 
 
 def _less(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    if call.after != call.before:
+        return _passed(form, call, algebra) if call.position == 1 else None
     return _threshold(form, call.others[0], call.position == 0, algebra)
 
 
 def _greater(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    if call.after != call.before:
+        return _passed(form, call, algebra) if call.position == 0 else None
     return _threshold(form, call.others[0], call.position == 1, algebra)
 
 
@@ -144,6 +149,50 @@ def index_of_largest(form: Form, call: Operation) -> Form | None:
     return replace(form, family="Categorical") if form.family == _PAIR and call.args[1] == 1 else None
 
 
+def by_inverse_cdf(noise: Tensor, probs: Tensor) -> Tensor:
+    """The uniform number that falls to the label whose exponential clock rings first.
+
+    When that rings depends on no label, and tells where the number lies in its label's share.
+    """
+    first, label = (noise / probs).min(-1, keepdim=True)
+    upper = probs.cumsum(-1).expand(noise.shape).gather(-1, label)
+    share = probs.expand(noise.shape).gather(-1, label)
+    return (upper - share * -torch.expm1(-first)).squeeze(-1)
+
+
+def _by_inverse_cdf(form: Form, probs: Arg) -> Form | None:
+    """How many sums of probabilities a uniform number has passed."""
+    is_uniform = probs is not None and is_near(form, "Uniform", low=0, high=1)
+    return form.becomes("Categorical", (by_inverse_cdf, (probs,)), probs=probs) if is_uniform else None
+
+
+_PASSED = "(passed, Categorical)"
+
+
+def _passed(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    """Whether it has passed each of them, over a last dim of its own."""
+    (bound,) = call.others
+    label = _by_inverse_cdf(form, algebra.cumulated(bound)) if call.last == 1 else None
+    fits = call.after == (*call.before[:-1], algebra.size(bound, -1))
+    return label and replace(label, family=_PASSED) if fits else None
+
+
+def _sum(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    dim, keepdim = call.given(1, "dim"), call.given(2, "keepdim", False)
+    if form.family != _PASSED or not call.is_last(dim):
+        return None
+    return replace(form, family="Categorical", is_column=keepdim is True)
+
+
+def _searchsorted(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    if call.position != 1 or call.kwargs or call.after != call.before:
+        return None
+    label = _by_inverse_cdf(form, algebra.cumulated(call.args[0]))
+    if algebra.rank(call.args[0]) == 1:
+        return label
+    return label and replace(label, is_column=True) if call.last == 1 else None
+
+
 def _label(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     """That of the largest value over the last dim, which is that of the exponential clock that rings first."""
     if (logits := _logits(form, call, algebra)) is not None:
@@ -216,4 +265,6 @@ LABELS: Mapping[str, Rule] = {
     **rules("one_hot", _one_hot),
     **rules("scatter", _scatter),
     **rules("softmax", _softmax),
+    **rules("sum", _sum),
+    **rules("searchsorted", _searchsorted),
 }

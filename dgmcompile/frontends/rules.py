@@ -69,9 +69,12 @@ RULES: Mapping[str, Rule] = {
 """By the last word of the call's public name, without underscores."""
 
 _VIEWS = frozenset(word for word, rule in RULES.items() if rule is _viewed)
-_OF_LABELS = ("argmax", "argmin", "max", "min", "topk", "one_hot", "scatter")
+_OF_LABELS = ("argmax", "argmin", "max", "min", "topk", "one_hot", "scatter", "sum")
 RESHAPING = _VIEWS | {*_OF_LABELS, "getitem", "select"}
 """Those of which the result has another shape than what it is made of."""
+
+_COMPARISONS = ("lt", "le", "less", "less_equal", "gt", "ge", "greater", "greater_equal")
+"""Those that look at the shape themselves."""
 
 ARITHMETIC = frozenset(RULES) - RESHAPING - frozenset(VECTORS) - {"to", "type", "clone", "contiguous"}
 """Those by which noise becomes a variable: noise that they read, and that is not recovered, is none by itself."""
@@ -96,7 +99,8 @@ def shows_all(call: Call) -> bool:
 def made(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     """What the call makes of a draw; None where no rule knows."""
     rule = of_either if form.family == "Bernoulli" and call.word in OF_EITHER else RULES.get(call.word)
-    if rule is None or (call.word not in RESHAPING and call.after != call.before):
+    may_reshape = rule is not of_either and call.word in (*RESHAPING, *_COMPARISONS)
+    if rule is None or (call.after != call.before and not may_reshape):
         return None  # or one draw stands for several elements
     try:
         return rule(form, call, algebra)

@@ -178,6 +178,7 @@ def race() -> Tensor:
     return torch.empty(4000, 3).exponential_()
 
 
+SHARES = torch.tensor([0.2, 0.5, 0.3])
 U, ROWS = (lambda: torch.rand(4000, 3)), (4000, 3)
 
 LABELS: dict[str, tuple[Callable[[], Tensor], str]] = {
@@ -217,6 +218,19 @@ LABELS: dict[str, tuple[Callable[[], Tensor], str]] = {
     "topk(1)[1].squeeze(-1)": (lambda: (MEAN + gumbel(ROWS)).topk(1)[1].squeeze(-1), "Categorical"),
     "argmax(keepdim)[:, 0]": (lambda: (MEAN + gumbel(ROWS)).argmax(-1, keepdim=True)[:, 0], "Categorical"),
     "multinomial(p, 1)[:, 0]": (lambda: torch.multinomial(PROBS.expand(ROWS), 1)[:, 0], "Categorical"),
+    "searchsorted(cdf, rand)": (lambda: torch.searchsorted(SHARES.cumsum(-1), torch.rand(4000)), "Categorical"),
+    "searchsorted of rows": (
+        lambda: torch.searchsorted(torch.softmax(MEAN.expand(ROWS), -1).cumsum(-1), torch.rand(4000, 1)).squeeze(-1),
+        "Categorical",
+    ),
+    "(rand > cdf).sum(-1)": (
+        lambda: (torch.rand(4000, 1) > torch.softmax(MEAN, -1).cumsum(-1)).sum(-1),
+        "Categorical",
+    ),
+    "(cdf < rand[..., None]).sum(-1)": (
+        lambda: (torch.cumsum(torch.softmax(MEAN, -1), dim=-1) < torch.rand(4000)[..., None]).sum(dim=-1),
+        "Categorical",
+    ),
     "one_hot(max(-1).indices)": (lambda: F.one_hot((MEAN + gumbel(ROWS)).max(-1).indices, 3), "OneHotCategorical"),
     "zeros.scatter": (
         lambda: torch.zeros(ROWS).scatter(-1, (PROBS / race()).argmax(-1, keepdim=True), 1.0),
@@ -289,6 +303,13 @@ KEPT: dict[str, Callable[[], Tensor]] = {
     "einsum of columns": lambda: torch.einsum("ij,jb->ib", cholesky(), torch.randn(3, 4)),
     "einsum of another batch": lambda: torch.einsum("bij,bsj->bsi", cholesky().expand(2, 3, 3), torch.randn(2, 4, 3)),
     "addmm in another measure": lambda: torch.addmm(MEAN.expand(4, 3), torch.randn(4, 3), cholesky().T, alpha=2),
+    "sums of no probabilities": lambda: torch.searchsorted(PROBS.cumsum(-1), torch.rand(4)),
+    "sums over the batch": lambda: (torch.rand(4, 1) > torch.softmax(MEAN.expand(4, 3), 0).cumsum(-1)).sum(-1),
+    "sums of what is not in order": lambda: (torch.rand(4, 1) > torch.softmax(MEAN, -1)).sum(-1),
+    "not yet passed": lambda: (torch.rand(4, 1) < torch.softmax(MEAN, -1).cumsum(-1)).sum(-1),
+    "a threshold for several rows": lambda: (torch.rand(3) < PROBS).float() > torch.zeros(4, 3),
+    "a bound for several rows": lambda: torch.rand(3) < PROBS.expand(4, 3),
+    "passed by all at once": lambda: (torch.rand(3) > SHARES.cumsum(-1)).sum(-1),
     "rows that are read twice": lambda: SCALE * torch.randn(4, 3)[[0, 0, 1]],
 }
 
