@@ -46,6 +46,12 @@ DRAWS: dict[str, Callable[[int], Tensor]] = {
     "torch.Tensor.geometric_": lambda n: torch.empty(n, 2).geometric_(0.3),
     "torch.randint": lambda n: torch.randint(5, (n, 2)),
     "torch.randint, from a bound": lambda n: torch.randint(-3, 2, (n, 2), dtype=torch.int32),
+    "torch.ops.aten.normal_functional": lambda n: torch.ops.aten.normal_functional(torch.empty(n, 2), 1.0, 3.0),
+    "torch.ops.aten.uniform": lambda n: torch.ops.aten.uniform(torch.empty(n, 2), -1.0, 2.0),
+    "torch.ops.aten.exponential": lambda n: torch.ops.aten.exponential(torch.empty(n, 2), 2.0),
+    "torch.ops.aten.cauchy": lambda n: torch.ops.aten.cauchy(torch.empty(n, 2), 1.0, 2.0),
+    "torch.ops.aten.log_normal": lambda n: torch.ops.aten.log_normal(torch.empty(n, 2), 0.5, 0.2),
+    "torch.ops.aten.geometric": lambda n: torch.ops.aten.geometric(torch.empty(n, 2), 0.3),
     "torch.randint, by name": lambda n: torch.randint(size=(n,), high=4, low=1),
 }
 
