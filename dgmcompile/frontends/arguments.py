@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +105,23 @@ class Arguments:
         new = {p: v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for p, v in self.leaves.items()}
         bound = self._bound_to({n: _rebuilt(v, (n,), new) for n, v in self._values.items()})
         return Arguments(self._model, bound.args, bound.kwargs)
+
+    def at(self, sizes: Mapping[SizeClass, int]) -> Arguments:
+        """The same arguments at other sizes, as if they had been given so."""
+        made, (_, _, leaves) = copy(self), self.varied(sizes)
+        made._values = {n: _rebuilt(v, (n,), leaves) for n, v in self._values.items()}
+        made._bound = self._bound_to(made._values)
+        made.leaves = dict(_leaves(made._values))
+        return made
+
+    def sizes_of(self, classes: Iterable[SizeClass]) -> dict[SizeClass, int] | None:
+        """How long the dims of each class are; None where those of one class differ."""
+        found = {c: {self._size(path, dim) for path, dim in c.members} for c in classes}
+        return {c: sizes.pop() for c, sizes in found.items()} if all(len(s) == 1 for s in found.values()) else None
+
+    def _size(self, path: Path, dim: int | None) -> int:
+        leaf = self.leaves[path]
+        return int(leaf) if dim is None else int(leaf.shape[dim])
 
     def arguments(self, sizes: Iterable[SizeClass] = ()) -> tuple[Argument, ...]:
         """Those that were given, in the signature's order; ``sizes`` are read from them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from math import prod
 
 from dgmcompile.diagnostics import CompileError
@@ -67,6 +68,7 @@ class SizeFinder:
         self._classes = classes
         self._record = record
         self._guards: list[Guard] = []
+        self._numbers: Solved = {}
 
     def found(self) -> Sized:
         """One class after the other is varied, then all at once; then it is tried at small and at large sizes.
@@ -92,12 +94,19 @@ class SizeFinder:
                 if ranges.hold_together(bounds):
                     limits = [g for c, (limit, reason) in bounds.items() for g in _guards(c, limit, reason)]
                     read = [c for c in classes if dynamic[c]]
+                    self._numbers = solved
                     return Sized(with_sizes(self._base.nodes, solved), read, self._guards + limits)
                 unfit = {c: reason for c, (_, reason) in bounds.items()}
             for size_class, reason in unfit.items():
                 del dynamic[size_class]
                 self._fix(size_class, reason)
         return Sized(self._base.nodes, [], self._guards)
+
+    def foretells(self, run: Run, sizes: Mapping[SizeClass, int]) -> bool:
+        """Is the recording at these sizes what was `found`?"""
+        found = _differing(self._base, run)
+        values = {size_name(c): size for c, size in sizes.items()}
+        return not isinstance(found, str) and not differing_places(found, predicted(self._base, self._numbers, values))
 
     def _fix(self, size_class: SizeClass, reason: str) -> None:
         self._guards += _guards(size_class, size_class.size, reason)
@@ -144,6 +153,27 @@ class SizeFinder:
                 return found
             seen.append(Variation(setting, found))
         return None
+
+
+_LONG = 24
+"""Steps, of a loop that is not recorded again and again in its full length."""
+
+_SHORT = 8
+"""The length at which it is recorded then, or the first greater one that is no other size of the arguments."""
+
+
+def shorter(run: Run, classes: Sequence[SizeClass]) -> dict[SizeClass, int]:
+    """Smaller sizes of the classes of which the lengths of long loops seem to be made."""
+    lengths = [n.length for n in run.nodes if isinstance(n, Loop) and isinstance(n.length, int) and n.length > _LONG]
+    near = [c for c in classes if any(abs(c.size - length) <= _NEAR for length in lengths)]
+    taken = {c.size for c in classes}
+    least = min((c.size for c in near), default=0)
+    short = next(n for n in count(_SHORT) if taken.isdisjoint(n + c.size - least for c in near))
+    return {c: short + c.size - least for c in near}
+
+
+_NEAR = 3
+"""How many steps of a loop may be done before or after it."""
 
 
 Bound = tuple["slice[int | None, int | None, None]", str]

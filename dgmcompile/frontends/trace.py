@@ -32,7 +32,7 @@ from dgmcompile.frontends.record import KeptValues, Recorder
 from dgmcompile.frontends.recording import Recording
 from dgmcompile.frontends.rolling import rolled
 from dgmcompile.frontends.samplers import ending_samplers, seen_variables
-from dgmcompile.frontends.sizes import SizeFinder, size_name
+from dgmcompile.frontends.sizes import SizeFinder, shorter, size_name
 from dgmcompile.frontends.source import forget_changed_files
 from dgmcompile.frontends.state import UserState, foreign_states, preserved, seed_everything
 from dgmcompile.frontends.submodules import collapse
@@ -136,6 +136,25 @@ class _Program:
 
     def graph(self, targets: Any) -> Graph:
         first = self._record({}, seed=0, first=True)  # parameters and lazy modules are initialised by the first run
+        if sizes := shorter(first, self._arguments.size_classes()):
+            again = self._record({}, seed=1)
+            _refuse(again, lambda code: code != "kept-value")
+            _refuse_other_sites(first, again)
+            own, self._arguments = self._arguments, self._arguments.at(sizes)
+            with contextlib.suppress(CompileError):
+                if (graph := self._graph(self._record({}, seed=2, first=True), targets, (own, again))) is not None:
+                    return graph
+            self._arguments = own
+        graph = self._graph(first, targets)
+        assert graph is not None
+        return graph
+
+    def _graph(self, first: Run, targets: Any, longer: tuple[Arguments, Run] | None = None) -> Graph | None:
+        """
+        Args:
+            first: a recording, made before all others.
+            longer: other arguments, and what was recorded of them. None is returned if the graph is another one there.
+        """
         base = self._record({}, seed=1, base=True)
         _refuse(base, lambda code: code != "kept-value")
         _refuse_other_sites(first, base)
@@ -148,7 +167,13 @@ class _Program:
             _refuse_fixed(base, again)
             _refuse_fresh(base, again)
             _refuse_difference(compared(base, again), base, again)
-        sized = SizeFinder(base, self._arguments.size_classes(), lambda sizes: self._record(sizes, seed=1)).found()
+        finder = SizeFinder(base, self._arguments.size_classes(), lambda sizes: self._record(sizes, seed=1))
+        sized = finder.found()
+        if longer is not None:
+            arguments, run = longer
+            sizes = arguments.sizes_of(self._arguments.size_classes())
+            if sizes is None or not finder.foretells(run, sizes):
+                return None
         recovered = self._lifted(sized.nodes, base.recording) if base.recording.is_plain else None
         nodes = (
             with_latents(with_drawn_results(recovered.nodes, base.recording), base.recording)

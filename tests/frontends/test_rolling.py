@@ -358,3 +358,29 @@ def test_any_loop(how: dict[str, Any]):
     graph, flat = both(model, (x,))
     assert len(loops(graph)) >= 1 or how["steps"] < 5
     assert_same_program(graph, flat, (x,))
+
+
+def test_long_loops_are_recorded_at_a_smaller_size():
+    recorded = list[int]()
+
+    def model(x: Tensor) -> None:
+        recorded.append(x.shape[1])
+        recurrent(x)
+
+    x = values(BATCH, 150, 2)
+    graph = trace(model, (x,), roll=True)
+    assert recorded.count(150) == 2
+    short = trace(model, (x[:, :STEPS],), roll=True)
+    assert str(graph) == str(short)
+
+
+def test_a_loop_of_one_length_alone_is_recorded_at_that():
+    weights = values(40)
+
+    def model(x: Tensor) -> None:
+        z = torch.zeros(len(x))
+        for t in range(40):
+            z = pyro.sample(f"z_{t}", dist.Normal(weights[t] * z + x[:, t], 1.0).to_event(1))
+
+    graph = trace(model, (values(BATCH, 40),), roll=True)
+    assert [loop.length for loop in loops(graph)] == [40]
