@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
 from dgmcompile.frontends.algebra import Algebra
 from dgmcompile.frontends.forms import BY_RANK, EXP_MINUS, FLIPPED, MINUS_EXPM1, Form, Operation, Rule, is_near, rules
 from dgmcompile.frontends.multiples import shifted
-from dgmcompile.ir.graph import Arg
+from dgmcompile.ir.graph import Arg, TransformStep
 
 
 def _exp(form: Form, call: Operation, algebra: Algebra) -> Form | None:
@@ -45,9 +46,18 @@ def _logit(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 def _sigmoid(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     if form.family != "Logistic":
-        return None
+        return _pushed(form, "SigmoidTransform")
     loc, scale = form.params["loc"], form.params["scale"]
     return form.becomes("RelaxedBernoulli", temperature=algebra.div(1.0, scale), logits=algebra.div(loc, scale))
+
+
+def _tanh(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    return _pushed(form, "TanhTransform")
+
+
+def _pushed(form: Form, transform: str) -> Form | None:
+    """A Normal that is squashed, as an action of a policy is."""
+    return replace(form, transforms=(TransformStep(transform),)) if form.family == "Normal" else None
 
 
 def _folded_log(form: Form, call: Operation, algebra: Algebra) -> Form | None:
@@ -119,6 +129,7 @@ CURVES: Mapping[str, Rule] = {
     **rules("log1p", _log1p),
     **rules("logit", _logit),
     **rules("sigmoid expit", _sigmoid),
+    **rules("tanh", _tanh),
     **rules("folded_log", _folded_log),
     **rules("tan", _tan),
     **rules("erfinv", _erfinv),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dgmcompile.frontends.algebra import DISCRETE, Algebra
 from dgmcompile.ir.binding import Step
-from dgmcompile.ir.graph import Arg, Dim, Shape
+from dgmcompile.ir.graph import Arg, Dim, Shape, TransformStep
 
 NOTHING = 2.0**-24
 
@@ -38,7 +38,8 @@ class Form:
     ``undo``: from the family's own noise to the noise that the program drew; ``is_cut``: is the value cut off from a
     gradient that its parameters carry? What has none itself, as a label, can be made of it all the same; ``either``:
     what the value is where a Bernoulli is 0, and where it is 1; ``is_column``: has it a last dim of one element more
-    than the family's? ``nothing``: as of the function of that name, of the program's noise.
+    than the family's? ``transforms``: what the draw is pushed through; ``nothing``: as of the function of that name, of
+    the program's noise.
     """
 
     family: str
@@ -48,6 +49,7 @@ class Form:
     is_cut: bool = False
     either: tuple[float, float] = (0.0, 1.0)
     is_column: bool = False
+    transforms: tuple[TransformStep, ...] = ()
     nothing: float = NOTHING
 
     @property

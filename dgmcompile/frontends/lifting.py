@@ -304,7 +304,8 @@ class _Forms:
         called = variables if name in variables else self._weak
         if name not in called or not self.forms[name].is_law or self._is_fixed(name):
             return False
-        is_sum = self.forms[reader].family == self.forms[name].family
+        own, other = self.forms[name], self.forms[reader]
+        is_sum = (other.family, other.transforms) == (own.family, own.transforms)
         return not is_sum or (self._has_place(name) and self._next_name(reader, called) != called[name])
 
     def _is_fixed(self, name: str) -> bool:
@@ -402,6 +403,7 @@ class _Forms:
             family=form.family,
             params=params,
             event_dim=form.event_dim,
+            transforms=form.transforms,
             shape=(node.shape or ())[:-1] if form.is_column else node.shape,
             dtype=dtype,
             location=node.location,

@@ -99,6 +99,8 @@ def shows_all(call: Call) -> bool:
 def made(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     """What the call makes of a draw; None where no rule knows."""
     rule = of_either if form.family == "Bernoulli" and call.word in OF_EITHER else RULES.get(call.word)
+    if form.transforms and rule not in (_cast, _detach, _viewed):
+        return None
     may_reshape = rule is not of_either and call.word in (*RESHAPING, *_COMPARISONS)
     if rule is None or (call.after != call.before and not may_reshape):
         return None  # or one draw stands for several elements

@@ -44,10 +44,7 @@ class Auxiliary:
     def __init__(self, graph: Graph, args: list[Any], kwargs: Mapping[str, Any], seed: int) -> None:
         drawn = auxiliary(graph)
         self.shares_dropout = graph.binding.shares_dropout
-        self._noise_of = {
-            sample.name: next((n for n in drawn[sample.name].inputs if isinstance(drawn[n], Noise)), None)
-            for sample in graph.samples
-        }
+        self._noise_of = {sample.name: _noise_of(sample.name, drawn, graph) for sample in graph.samples}
         asked = [args for one in graph.binding.draws or () if one for args in _asked(one)]
         read = [name for name in names_in([*(s.arguments for s in graph.samples), asked]) if name in drawn]
         outputs = {name: name for name in (*read, *drawn.noises, *graph.sites().values())}
@@ -66,6 +63,17 @@ class Auxiliary:
         for function, args in draw.undo:
             value = function(value, *self.value(args))
         return value
+
+
+def _noise_of(sample: str, drawn: Graph, graph: Graph) -> str | None:
+    """The first that the site is made of, through the steps that it is pushed through."""
+    made = [sample]
+    for name in made:
+        noises = [other for other in drawn[name].inputs if isinstance(drawn[other], Noise)]
+        if noises:
+            return noises[0]
+        made += [other for other in drawn[name].inputs if other not in graph]
+    return None
 
 
 def _asked(draw: Drawn) -> Iterator[Any]:

@@ -53,6 +53,8 @@ RECOVERED: dict[str, tuple[Callable[[], Tensor], str]] = {
     "randn viewed": (lambda: MEAN + SCALE * torch.randn(3, 1).squeeze(-1).view(3), "Normal"),
     "scale of any sign": (lambda: MEAN + (SCALE - 1.2) * torch.randn(3), "Normal"),
     "exp(loc + scale * randn)": (lambda: torch.exp(MEAN + SCALE * torch.randn(3)), "LogNormal"),
+    "tanh(loc + scale * randn)": (lambda: torch.tanh(MEAN + SCALE * torch.randn(3)), "Normal"),
+    "sigmoid(loc + scale * randn)": (lambda: torch.sigmoid(MEAN + SCALE * torch.randn(3)), "Normal"),
     "abs(scale * randn)": (lambda: (2 * torch.randn(3)).abs(), "HalfNormal"),
     "rand < p": (lambda: (torch.rand(3) < PROBS).float(), "Bernoulli"),
     "p > rand": (lambda: (torch.rand(3) < PROBS).float(), "Bernoulli"),
