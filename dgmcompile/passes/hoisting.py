@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
-from dgmcompile.ir.graph import Call, Graph, Loop, Node, Noise, Ref, Stacked, components, is_size
+from dgmcompile.ir.graph import Call, Decision, Graph, Loop, Node, Noise, Ref, Stacked, components, is_size
 from dgmcompile.ir.names import unused
 from dgmcompile.ir.size import Size
 from dgmcompile.ir.torch_calls import is_pure
 from dgmcompile.passes.over_steps import OverSteps, Unknown
+
+
+def _is_element(call: Call) -> bool:
+    return call.target == "getitem" and isinstance(call.args[1], Size)
 
 
 def _own_name(call: Call) -> str:
@@ -37,6 +42,8 @@ class _Hoisting:
     name: str
     before: set[str] = field(default_factory=set[str])
     after: set[str] = field(default_factory=set[str])
+    why: dict[str, str] = field(default_factory=dict[str, str])
+    """What keeps a node in the loop, where no later step waits for it."""
     nodes: list[Node] = field(default_factory=list[Node])
 
     def __post_init__(self) -> None:
@@ -67,6 +74,7 @@ class _Hoisting:
         kept = [node for node in self.inside if node.name not in self.before and not isinstance(node, Noise)]
         trial.whole.update({node.name: node.name for node in kept if node.shape is not None})
         stuck = {n.name for n in kept if n.name in waiting or not self._can_write(trial, n)}
+        self.why = {name: why for name, why in self.why.items() if name not in waiting}
         needed = self._needed_by(stuck)
         self.after = {node.name for node in kept if node.name not in needed}
 
@@ -81,14 +89,21 @@ class _Hoisting:
 
     def _can_write(self, writer: OverSteps, node: Node) -> bool:
         """Is it a call that can be made for all steps at once? It is then, by the ``writer``."""
-        alone = self.graph.loops[node.name] == self.graph.loops[self.name]
-        if not isinstance(node, Call) or not alone or is_size(node) or not is_pure(node, self.graph.binding):
-            return False
-        try:
-            writer.write(node)
-        except Unknown:
-            return False
-        return True
+        if (why := self._inseparable(node)) is None:
+            try:
+                writer.write(cast(Call, node))
+                return True
+            except Unknown as unknown:
+                why = str(unknown)
+        self.why[node.name] = why
+        return False
+
+    def _inseparable(self, node: Node) -> str | None:
+        if self.graph.loops[node.name] != self.graph.loops[self.name]:
+            return "it is in a loop of its own"
+        if not isinstance(node, Call) or is_size(node):
+            return "it is what the steps count, or hand on"
+        return None if is_pure(node, self.graph.binding) else "it draws, or keeps a state, in each step anew"
 
     def _needed_by(self, names: set[str]) -> set[str]:
         """Of what is inside."""
@@ -103,7 +118,7 @@ class _Hoisting:
 
     def result(self) -> Graph:
         if not self.before and not self.after:
-            return self.graph
+            return self.graph.evolve(history=(*self.graph.history, *self._decisions()))
         writer = OverSteps(self.graph, self.number, self.loop.length, {}, self._name_of, self._unused, self.nodes)
         noises = {node.name: node for node in self.inside if isinstance(node, Noise) and self.number in node.steps}
         writer.whole.update({name: name for name in noises})
@@ -126,7 +141,14 @@ class _Hoisting:
                     self.nodes.append(node.map_names(lambda name: names.get(name, name)))
                 case _:
                     self.nodes.append(node)
-        return self.graph.evolve(self.nodes)
+        return self.graph.evolve(self.nodes, history=(*self.graph.history, *self._decisions()))
+
+    def _decisions(self) -> Iterator[Decision]:
+        for call in (node for node in self.inside if isinstance(node, Call) and not _is_element(node)):
+            if call.name in self.before | self.after:
+                yield Decision("hoist", call.name, "rewrite", f"done for all steps of {self.name} at once")
+            else:
+                yield Decision("hoist", call.name, "keep", self.why.get(call.name, "a later step waits for it"))
 
     def _name_of(self, call: Call) -> str:
         return self._unused(f"{call.name}_all") if call.name in self._elements else call.name

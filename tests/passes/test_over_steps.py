@@ -62,14 +62,14 @@ HOISTED = [
     "torch.mul(number, number)",
     "torch.add(number, b)",
 ]
-STAYS = [
-    "torch.argmax(x_t)",
-    "torch.flip(x_t, (0,))",
-    "torch.matmul(w_rows, x_t)",
-    "torch.nn.functional.dropout(x_t, 0.0)",
-    "torch.var(x_t, False)",
-    "torch.softmax(number, 0)",
-]
+STAYS = {
+    "torch.argmax(x_t)": "torch.argmax is not known to do the same with all steps at once",
+    "torch.flip(x_t, (0,))": "torch.flip is not known to do the same with all steps at once",
+    "torch.matmul(w_rows, x_t)": "its matrix is another one in each step",
+    "torch.nn.functional.dropout(x_t, 0.0)": "it draws, or keeps a state, in each step anew",
+    "torch.var(x_t, False)": "its dim is no number",
+    "torch.softmax(number, 0)": "it reads a value of the step in another place than the first",
+}
 
 
 def program(text: str) -> Graph:
@@ -128,6 +128,8 @@ def test_what_stays_in_the_loop(text: str):
     made = compact(hoisted(program(text)))
     (stack,) = (node for node in made if isinstance(node, Stacked))
     assert stack.value.name == "y"
+    ((action, reason),) = ((d.action, d.reason) for d in made.history if (d.stage, d.node) == ("hoist", "y"))
+    assert action == "keep" and reason == STAYS[text]
 
 
 MODULES: dict[str, tuple[Callable[[], nn.Module], bool]] = {
