@@ -11,7 +11,7 @@ import torch
 from dgmcompile.frontends.algebra import Algebra
 from dgmcompile.frontends.forms import BY_RANK, EXP_MINUS, FLIPPED, MINUS_EXPM1, Form, Operation, Rule, is_near, rules
 from dgmcompile.frontends.multiples import shifted
-from dgmcompile.ir.graph import Arg, TransformStep
+from dgmcompile.ir.graph import Arg, Ref, TransformStep
 
 
 def _exp(form: Form, call: Operation, algebra: Algebra) -> Form | None:
@@ -56,8 +56,10 @@ def _tanh(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 
 def _pushed(form: Form, transform: str) -> Form | None:
-    """A Normal that is squashed, as an action of a policy is."""
-    return replace(form, transforms=(TransformStep(transform),)) if form.family == "Normal" else None
+    """A Normal that is squashed, as an action of a policy is; one of fixed numbers is noise that is bent."""
+    is_computed = any(isinstance(value, Ref) for value in form.params.values())
+    is_action = form.family == "Normal" and is_computed
+    return replace(form, transforms=(TransformStep(transform),)) if is_action else None
 
 
 def _folded_log(form: Form, call: Operation, algebra: Algebra) -> Form | None:

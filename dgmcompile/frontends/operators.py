@@ -30,10 +30,20 @@ def public_call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     if not isinstance(func, OpOverload):
         return PublicCall(target_name(func), func, args, kwargs)
     spelling = _SPELLINGS.get(func._schema.name)
-    if spelling is not None and (spelled := spelling(args, kwargs)) is not None:
+    if spelling is not None and (spelled := spelling(*_by_place(func, args, kwargs))) is not None:
         function, args = spelled
         return PublicCall(target_name(function), function, args, {})
     return PublicCall(_name(func, args, kwargs), func, args, kwargs)
+
+
+def _by_place(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments by place as far as the operator takes them so."""
+    placed, named = list(args), dict(kwargs)
+    for argument in operator._schema.arguments[len(args) :]:
+        if argument.kwarg_only or not named:
+            break
+        placed.append(named.pop(argument.name, argument.default_value))
+    return tuple(placed), named
 
 
 # -- by the operator's name --------------------------------------------------------------------------------------------

@@ -507,9 +507,11 @@ class Recorder(TorchFunctionMode):
             self.written(args[0], ref, replaced=target == "torch.Tensor.data.__set__")
             return ref
         node_kwargs = {key: value for key, value in node_kwargs.items() if key not in ("out", "inplace")}
-        ref = self.call(target or "", node_args, node_kwargs, None, location, called_for(frame))
         outputs = list(result) if isinstance(result, tuple | list) else [result]
-        if not all(is_among(output, written) for output in outputs):
+        is_hidden = not all(is_among(output, written) for output in outputs)
+        made = result if is_hidden else None
+        ref = self.call(target or "", node_args, node_kwargs, made, location, called_for(frame))
+        if is_hidden:
             self._hidden_write(ref, target, written, result, frame)
         elif isinstance(result, Tensor):
             self.retype(result)
@@ -547,8 +549,6 @@ class Recorder(TorchFunctionMode):
             self.retype(tensor)
             self.recording.poison[lost.name] = refusals.hidden_write(target or "this call", location)
             self.written(tensor, lost, by_user=False)
-        if isinstance(result, Tensor):
-            self.values.bind(result, ref.name)
         self.elements(ref, result, frame)
 
     def replace(self, node: Node) -> None:

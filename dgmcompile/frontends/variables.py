@@ -25,7 +25,7 @@ def with_latents(nodes: Sequence[Node], recording: Recording) -> list[Node]:
         `CompileError` ``unnamed-site`` for a draw that reaches no variable.
     """
     latents = [node for node in nodes if isinstance(node, Sample) and not (node.site and node.site.name)]
-    variables = {node.name: variable_at(node.name, nodes, recording) for node in latents}
+    variables = {node.name: _called(node, nodes, recording) for node in latents}
     if nameless := [node for node in latents if not variables[node.name]]:
         raise CompileError(*map(_unnamed, nameless))
     taken = {node.site.name for node in nodes if node.site and node.site.name}
@@ -104,15 +104,24 @@ def _numbered(names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
     return found
 
 
-def variable_at(name: str, nodes: Sequence[Node], recording: Recording) -> str:
+def _called(draw: Sample, nodes: Sequence[Node], recording: Recording) -> str:
+    """As the value is, or what is made of it alone: of what is no 0 or 1, ``y_draw`` for ``y = square(draw)``."""
+    if found := variable_at(draw.name, nodes, recording):
+        return found
+    made = variable_at(draw.name, nodes, recording, of_functions=True)
+    return made if draw.family == "Bernoulli" or not made else f"{made}_draw"
+
+
+def variable_at(name: str, nodes: Sequence[Node], recording: Recording, of_functions: bool = False) -> str:
     """That of the value, or of the one view, copy or function of it that has one; else what a graph of fx calls it."""
     name = name.removesuffix(".draw")
     if found := recording.variables.get(name, ""):
         return found
     readers = [node for node in (*nodes, *recording.nodes) if name in node.inputs]
     calls = [node for node in readers if isinstance(node, Call)]
-    shown = [node for node in calls if reads_same(node) or maps_one_value(node) or _is_copy(node, name)]
-    names = {found for reader in shown if (found := variable_at(reader.name, nodes, recording))}
+    made = [node for node in calls if of_functions and maps_one_value(node)]
+    shown = [node for node in calls if reads_same(node) or _is_copy(node, name)] + made
+    names = {found for reader in shown if (found := variable_at(reader.name, nodes, recording, of_functions))}
     return names.pop() if len(names) == 1 else recording.graph_names.get(name, "")
 
 

@@ -125,3 +125,21 @@ def test_a_program_by_itself_moves_them():
     torch.testing.assert_close(buffers(program), before, rtol=0, atol=0)
     form(X)
     assert not torch.equal(buffers(program)["batch.running_mean"], before["batch.running_mean"])
+
+
+@pytest.mark.parametrize("made", [lambda model: model, lambda model: export(model, (X,))], ids=["module", "exported"])
+def test_terms_of_what_moves_statistics_are_numbers(made: Callable[[nn.Module], Any]):
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.above, self.norm = nn.Linear(3, 3), nn.Linear(3, 2), nn.BatchNorm1d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            norm = self.norm
+            h = F.batch_norm(self.layer(x), norm.running_mean, norm.running_var, training=True)
+            z = h + 0.1 * torch.randn_like(h)
+            return self.above(z)
+
+    loss = dgm.compile(dgm.pair(made(Model()), made(Model()), model_args=(X,)))(X)
+    assert [term.shape for term in (loss.total, *loss.latent.values(), *loss.surrogate.values())] == [(), (), ()]
+    loss.total.backward()

@@ -270,6 +270,17 @@ def test_a_result_that_gathers_draws_makes_them_the_targets():
     assert report.ok and "output" in {site.name for site in report.sites}
 
 
+def test_a_draw_is_not_called_as_another_value_that_is_made_of_it():
+    net = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        y = torch.square(torch.normal(net(x), 1.0))
+        return net(y)
+
+    assert dgm.trace(model, (values(5, 3),)).latents == ("y_draw",)
+    assert dgm.check(model, (values(5, 3),)).ok
+
+
 @pytest.mark.parametrize(
     "value",
     [lambda p: 1 - torch.bernoulli(p), lambda p: torch.where(torch.bernoulli(p) > 0, 1.0, -1.0)],

@@ -33,6 +33,11 @@ def named(target: str) -> Callable[..., Any]:
 
 CALLS: list[tuple[Any, tuple[Any, ...], dict[str, Any], str]] = [
     (aten.exp.default, (X,), {}, "torch.exp"),
+    (aten.slice.Tensor, (X,), {"dim": 1, "start": 1, "end": 3}, "torch.Tensor.__getitem__"),
+    (aten.slice.Tensor, (), {"self": X, "end": 3}, "torch.Tensor.__getitem__"),
+    (aten.split.Tensor, (X, 4), {"dim": 1}, "torch.split"),
+    (aten.index.Tensor, (X,), {"indices": [None, CHOSEN]}, "torch.Tensor.__getitem__"),
+    (aten.sym_size.int, (X,), {"dim": 1}, "torch.Tensor.size"),
     (aten.hardtanh.default, (X, 0.2, 0.5), {}, "torch.nn.functional.hardtanh"),
     (aten.elu.default, (-X, 2.0, 3.0), {}, "torch.ops.aten.elu"),  # the function has no scale
     (aten.mse_loss.default, (X, 2 * X), {}, "torch.ops.aten.mse_loss"),
