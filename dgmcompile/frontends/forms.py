@@ -186,8 +186,8 @@ class Operation:
         return self.before[-1] if self.before else None
 
     def is_last(self, dim: Arg) -> bool:
-        """Is it the argument's last dim?"""
-        return dim in (-1, self.rank - 1)
+        """Is it the argument's last dim, alone?"""
+        return dim in (-1, self.rank - 1, [-1], [self.rank - 1], (-1,), (self.rank - 1,))
 
     @property
     def others(self) -> tuple[Arg, ...]:

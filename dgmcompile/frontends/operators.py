@@ -70,6 +70,8 @@ def _public_name(operator: Any) -> str | None:
         return f"torch.nn.functional.{_FUNCTIONALS[functional]}{word.removeprefix(functional)}"
     if _takes_the_same(torch, word):
         return f"torch.{word}"
+    if word.startswith("special_") and _takes_the_same(torch.special, special := word.removeprefix("special_")):
+        return f"torch.special.{special}"
     takes_tensor = bool(arguments) and arguments[0].name in ("self", "input") and str(arguments[0].type) == "Tensor"
     return f"torch.Tensor.{word}" if takes_tensor and _takes_the_same(Tensor, word) else None
 
@@ -138,6 +140,11 @@ def _slice(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
     return Tensor.__getitem__, (tensor, index)
 
 
+def _select(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled:
+    tensor, dim, index = cast("tuple[Tensor, int, Any]", args)
+    return Tensor.__getitem__, (tensor, (*(slice(None) for _ in range(dim % tensor.dim())), index))
+
+
 def _index(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Spelled | None:
     """Not by an index of no dims, which is a number between brackets: the dims may be left in another order."""
     tensor, indices = cast("tuple[Tensor, Sequence[Tensor | None]]", args)
@@ -169,6 +176,9 @@ _SPELLINGS: Mapping[str, Callable[[tuple[Any, ...], dict[str, Any]], Spelled | N
     "aten::sym_stride": _by(Tensor.stride),
     "aten::lift_fresh_copy": _by(Tensor.clone),
     "aten::split": _by(torch.split),
+    "aten::split_with_sizes": _by(torch.split),
+    "aten::numpy_T": _by(Tensor.T.__get__),  # type: ignore[attr-defined]
+    "aten::select": _select,
     "aten::einsum": _by(torch.einsum),
     "aten::slice": _slice,
     "aten::index": _index,

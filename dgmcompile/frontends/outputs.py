@@ -126,12 +126,20 @@ def with_drawn_results(nodes: Sequence[Node], recording: Recording) -> list[Node
     return [new.get(node.name, node) for node in nodes]
 
 
+def _only_adds_dims(call: Call) -> bool:
+    """``x[:, None]``."""
+    if short_name(call.target_name) != "getitem" or call.target == "getitem":
+        return False
+    index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    return all(part is None or part is ... or part == slice(None) for part in index)
+
+
 def _gathered(name: str, by_name: Mapping[str, Node]) -> list[Node] | None:
     """The draws and arguments that a value is put together of; None if it is made of anything else."""
     node = by_name[name]
     if isinstance(node, Input | Constant) or (isinstance(node, Sample) and node.family != "Delta"):
         return [node]
-    if not isinstance(node, Call) or short_name(node.target_name) not in _GATHERING:
+    if not isinstance(node, Call) or not (short_name(node.target_name) in _GATHERING or _only_adds_dims(node)):
         return None
     found: list[Node] = []
     for read in refs_in(node.arguments):

@@ -33,6 +33,9 @@ def named(target: str) -> Callable[..., Any]:
 
 CALLS: list[tuple[Any, tuple[Any, ...], dict[str, Any], str]] = [
     (aten.exp.default, (X,), {}, "torch.exp"),
+    (aten.select.int, (X, -1, 2), {}, "torch.Tensor.__getitem__"),
+    (aten.split_with_sizes.default, (X, [2, 4], 1), {}, "torch.split"),
+    (aten.special_ndtri.default, (X / 2,), {}, "torch.special.ndtri"),
     (aten.slice.Tensor, (X,), {"dim": 1, "start": 1, "end": 3}, "torch.Tensor.__getitem__"),
     (aten.slice.Tensor, (), {"self": X, "end": 3}, "torch.Tensor.__getitem__"),
     (aten.split.Tensor, (X, 4), {"dim": 1}, "torch.split"),
@@ -212,3 +215,35 @@ def test_draws_are_variables(family: str, draw: Callable[[Tensor], Tensor], deco
     ]
     assert found[0] == found[1] and ("z", family) in [one[:2] for one in found[0]]
     assert dgm.check(exported(module, X, decomposed), (X,)).ok
+
+
+MATRIX = torch.tensor([[1.0, 0.0, 0.0], [0.5, 1.0, 0.0], [0.2, 0.3, 2.0]])
+RECOVERED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    "a factor": ("MultivariateNormal", lambda h: h + torch.randn(4, 3) @ MATRIX.T),
+    "sums of probabilities": (
+        "Categorical",
+        lambda h: (torch.rand(4, 1) > h.softmax(-1).cumsum(-1)).sum(-1),
+    ),
+    "a quantile": ("Normal", lambda h: h + torch.special.ndtri(torch.rand(4, 3)) * 0.5),
+    "parts of given sizes": ("Normal", lambda h: h + 2 * torch.split(torch.randn(4, 5), [3, 2], dim=1)[0]),
+    "a part": ("Normal", lambda h: h + 2 * torch.randn(2, 4, 3)[-1]),
+}
+
+
+class Recovered(nn.Module):
+    def __init__(self, variable: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.variable = nn.Linear(6, 3), variable
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.variable(self.layer(x))
+        return z.sin()
+
+
+@pytest.mark.parametrize("name", RECOVERED)
+def test_noise_of_an_exported_program_is_recovered_as_that_of_the_module(name: str):
+    family, variable = RECOVERED[name]
+    module = Recovered(variable)
+    for program in (module, export(module, (X,))):
+        assert next((s.site and s.site.name, s.family) for s in dgm.trace(program, (X,)).samples) == ("z", family)
+        assert dgm.check(program, (X,)).ok

@@ -334,3 +334,18 @@ def test_a_submodule_that_draws_is_not_kept_whole():
     graph = dgm.trace(model, (values(5, 3),))
     assert [node.law for node in graph if isinstance(node, Noise)] == ["StandardNormal"]
     assert dgm.check(model, (values(5, 3),)).ok
+
+
+def test_draws_that_are_put_behind_an_argument_with_a_new_dim_are_the_targets():
+    net = nn.Embedding(7, 7)
+
+    def model(first: Tensor) -> Tensor:
+        sequence = first[:, None]
+        for _ in range(2):
+            token = torch.multinomial(net(sequence[:, -1]).softmax(-1), 1)
+            sequence = torch.cat([sequence, token], 1)
+        return sequence
+
+    graph = dgm.trace(model, (torch.tensor([0, 3, 2]),))
+    assert families(graph) == [("Categorical", "target")] * 2
+    assert dgm.check(model, (torch.tensor([0, 3, 2]),)).ok
