@@ -32,6 +32,11 @@ def bare_name(name: str) -> str:
     return name.removeprefix(prefix)
 
 
+def without_number(name: str) -> str:
+    """``t`` for ``t_1``."""
+    return re.sub(r"(_\d+)+$", "", name)
+
+
 def is_anonymous(node: Node, graph: Graph) -> bool:
     """Is the node named after what it calls, or after the term of the loss that it is a part of?"""
     if not isinstance(node, Call) or node.site is not None or node.target == "size":
@@ -40,7 +45,7 @@ def is_anonymous(node: Node, graph: Graph) -> bool:
         return True
     bare, words = bare_name(node.name), [anonymous_name(node)]
     if node.target == "getitem" and isinstance(whole := node.args[0], Ref):
-        words.append(re.sub(r"(_\d+)+$", "", bare_name(whole.name)))
+        words.append(without_number(bare_name(whole.name)))
     return any(re.fullmatch(rf"{re.escape(word)}(_\d+)*", bare) for word in words if word)
 
 

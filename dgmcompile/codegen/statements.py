@@ -14,7 +14,15 @@ from typing import Literal, cast
 import torch
 
 from dgmcompile.codegen.expressions import Names, Text, expression, literal, shape_text
-from dgmcompile.codegen.inlining import bare_name, delayed, has_effect, is_anonymous, term_of, unpacked
+from dgmcompile.codegen.inlining import (
+    bare_name,
+    delayed,
+    has_effect,
+    is_anonymous,
+    term_of,
+    unpacked,
+    without_number,
+)
 from dgmcompile.codegen.names import Namespace, is_plain, one_line
 from dgmcompile.diagnostics import InternalError, Location
 from dgmcompile.ir.graph import (
@@ -41,7 +49,7 @@ from dgmcompile.ir.graph import (
     leaves,
     names_in,
 )
-from dgmcompile.ir.loops import Block, blocks
+from dgmcompile.ir.loops import Block, blocks, is_step
 from dgmcompile.ir.size import Size
 from dgmcompile.reparam import NOISE_LAWS
 
@@ -262,12 +270,12 @@ class Frame:
         body += [f"{name}.append({self._value_of_step(value, loop)})" for value, name in lists.items()]
         body += _assigned(carried, [self.value(carry.next.name) for carry in carries])
         self._written.update(node.name for node in block.nodes)
-        self._numbers[_without_number(loop.name)] = self._local[loop.name]
+        self._numbers[without_number(loop.name)] = self._local[loop.name]
         return [*before, head, *(f"    {line}" for line in body or ["pass"])]
 
     def _number(self, loop: Loop) -> str:
         """The variable that counts the steps: that of a loop before, if it is not in use."""
-        known = self._numbers.pop(_without_number(loop.name), None)
+        known = self._numbers.pop(without_number(loop.name), None)
         self._local[loop.name] = known or self._namespace.new(loop.name)
         return self._local[loop.name]
 
@@ -279,7 +287,7 @@ class Frame:
 
     def _elements_alone(self) -> set[str]:
         """Results that are a step of what is computed outside, and that nothing reads, with loops of nothing else."""
-        found = {name for name in self.results if _takes_a_step(self.graph[name]) and self._reads[name] == 1}
+        found = {name for name in self.results if is_step(self.graph[name]) and self._reads[name] == 1}
         for loop in (node.name for node in self.nodes if isinstance(node, Loop)):
             inside = {node.name for node in self.nodes if loop in self.graph.loops[node.name]}
             found |= {loop} if inside <= {*found, loop} else set()
@@ -382,7 +390,7 @@ class Frame:
         """A tensor; where only one step at a time is read, the list that it would be made of."""
         values = self._lists[node.value.name, node.step.symbols[0]]
         readers = (self.graph[user] for user in self.graph.users(node.name))
-        if node.name not in self.results and all(map(_takes_a_step, readers)):
+        if node.name not in self.results and all(map(is_step, readers)):
             self._local[node.name] = values
         else:
             draft.statements.append(Statement(self._new_name(node), f"torch.stack({values})", node))
@@ -586,15 +594,6 @@ class Frame:
         """Is ``name`` taken from ``node`` on the line of ``node``?"""
         user = self.graph[name]
         return isinstance(user, Call) and user.target == "getitem" and node.name not in self._local
-
-
-def _without_number(name: str) -> str:
-    """``t`` for ``t_1``."""
-    return re.sub(r"(_\d+)+$", "", name)
-
-
-def _takes_a_step(node: Node) -> bool:
-    return isinstance(node, Call) and node.target == "getitem" and isinstance(node.args[1], Size)
 
 
 def _assigned(names: Sequence[str], values: Sequence[str]) -> list[str]:

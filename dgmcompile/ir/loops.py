@@ -6,7 +6,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dgmcompile.ir.graph import Arg, Call, Carry, Final, Graph, Loop, Node, Ref, Stacked, digraph, in_order, map_arg
+from dgmcompile.ir.graph import (
+    Arg,
+    Call,
+    Carry,
+    Final,
+    Graph,
+    Loop,
+    Node,
+    Noise,
+    Ref,
+    Stacked,
+    digraph,
+    in_order,
+    map_arg,
+)
 from dgmcompile.ir.names import unused
 from dgmcompile.ir.size import Size
 
@@ -27,6 +41,35 @@ class Block:
         """What each step computes."""
         carries = {carry.name for carry in self.carries}
         return [node for node in self.nodes if node.name not in carries and node.name != self.loop.name]
+
+
+def innermost_first(graph: Graph) -> list[str]:
+    """The names of its loops, each before those that are around it."""
+    names = (node.name for node in graph if isinstance(node, Loop))
+    return sorted(names, key=lambda name: -len(graph.loops[name]))
+
+
+def is_step(node: Node) -> bool:
+    """Is it taken, by the number of a step, from what is computed for all steps?"""
+    return isinstance(node, Call) and node.target == "getitem" and isinstance(node.args[1], Size)
+
+
+def step_of(whole: Ref, number: Size, like: Node, name: str) -> Call:
+    """What of ``whole`` belongs to the step; of the type of ``like``."""
+    typed: dict[str, Any] = {"shape": like.shape, "dtype": like.dtype, "location": like.location}
+    return Call(name=name, target="getitem", args=(whole, number), **typed)
+
+
+def all_steps(node: Node, loop: Loop, name: str) -> Stacked:
+    """The values that a node has in the loop, as one."""
+    shape = (loop.length, *(node.shape or ()))
+    return Stacked(name=name, step=Size.symbol(loop.name), value=Ref(node.name), shape=shape, dtype=node.dtype)
+
+
+def drawn_at_once(noise: Noise, loop: Loop) -> Noise:
+    """The noise of all steps of the loop."""
+    steps = tuple(step for step in noise.steps if step != Size.symbol(loop.name))
+    return replace(noise, shape=(loop.length, *(noise.shape or ())), steps=steps)
 
 
 def blocks(nodes: Sequence[Node], graph: Graph, around: frozenset[str] = frozenset()) -> Iterator[Node | Block]:

@@ -7,14 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from dgmcompile.ir.graph import Call, Decision, Graph, Loop, Node, Noise, Ref, Stacked, components, is_size
+from dgmcompile.ir.loops import all_steps, drawn_at_once, innermost_first, is_step, step_of
 from dgmcompile.ir.names import unused
 from dgmcompile.ir.size import Size
 from dgmcompile.ir.torch_calls import is_pure
 from dgmcompile.passes.over_steps import OverSteps, Unknown
-
-
-def _is_element(call: Call) -> bool:
-    return call.target == "getitem" and isinstance(call.args[1], Size)
 
 
 def _own_name(call: Call) -> str:
@@ -29,7 +26,7 @@ def hoisted(graph: Graph) -> Graph:
         h = cell(x_t, h)       =>       h = cell(xs[t], h); to a list
         y_t = head(h)               ys = head(stack(list))
     """
-    for name in sorted((node.name for node in graph if isinstance(node, Loop)), key=lambda n: -len(graph.loops[n])):
+    for name in innermost_first(graph):
         graph = _Hoisting(graph, name).result()
     return graph
 
@@ -126,15 +123,15 @@ class _Hoisting:
         for node in self.graph:
             match node:
                 case Noise() if node.name in noises:
-                    steps = tuple(step for step in node.steps if step != self.number)
-                    whole = replace(node, shape=(self.loop.length, *(node.shape or ())), steps=steps)
-                    self.nodes += [whole, self._element(node, Ref(node.name), names[node.name])]
+                    whole = drawn_at_once(node, self.loop)
+                    self.nodes += [whole, step_of(Ref(node.name), self.number, node, names[node.name])]
                 case Call() if node.name in self.before | self.after:
                     for name in self._inputs(node) - {*writer.whole}:
                         writer.whole[name] = self._stacked(name)
                     writer.write(node)
                     if node.name in self._elements:
-                        self.nodes.append(self._element(node, Ref(writer.whole[node.name]), node.name))
+                        step = step_of(Ref(writer.whole[node.name]), self.number, node, node.name)
+                        self.nodes.append(replace(step, site=node.site))
                 case Stacked() if node.step == self.number and node.value.name in self.before | self.after:
                     self.nodes.append(self._alias(node, writer.whole[node.value.name]))
                 case _ if node.name in self._within:
@@ -144,7 +141,7 @@ class _Hoisting:
         return self.graph.evolve(self.nodes, history=(*self.graph.history, *self._decisions()))
 
     def _decisions(self) -> Iterator[Decision]:
-        for call in (node for node in self.inside if isinstance(node, Call) and not _is_element(node)):
+        for call in (node for node in self.inside if isinstance(node, Call) and not is_step(node)):
             if call.name in self.before | self.after:
                 yield Decision("hoist", call.name, "rewrite", f"done for all steps of {self.name} at once")
             else:
@@ -153,17 +150,6 @@ class _Hoisting:
     def _name_of(self, call: Call) -> str:
         return self._unused(f"{call.name}_all") if call.name in self._elements else call.name
 
-    def _element(self, node: Node, whole: Ref, name: str) -> Call:
-        return Call(
-            name=name,
-            target="getitem",
-            args=(whole, self.number),
-            shape=node.shape,
-            dtype=node.dtype,
-            site=node.site,
-            location=node.location,
-        )
-
     def _alias(self, node: Stacked, whole: str) -> Call:
         typed: dict[str, Any] = {"shape": node.shape, "dtype": node.dtype, "location": node.location}
         return Call(name=node.name, target="identity", args=(Ref(whole),), **typed)
@@ -171,11 +157,8 @@ class _Hoisting:
     def _stacked(self, name: str) -> str:
         """All steps of a value that the loop computes."""
         if name not in self._stacks:
-            node = self.graph[name]
-            shape = (self.loop.length, *(node.shape or ()))
             self._stacks[name] = self._unused(f"{name}_all")
-            stack = Stacked(name=self._stacks[name], step=self.number, value=Ref(name), shape=shape, dtype=node.dtype)
-            self.nodes.append(stack)
+            self.nodes.append(all_steps(self.graph[name], self.loop, self._stacks[name]))
         return self._stacks[name]
 
     def _unused(self, name: str) -> str:

@@ -20,6 +20,7 @@ from dgmcompile.ir.graph import (
     components,
     map_arg,
 )
+from dgmcompile.ir.loops import all_steps, drawn_at_once, innermost_first, step_of
 from dgmcompile.ir.names import unused
 from dgmcompile.ir.size import Size, add
 
@@ -37,7 +38,7 @@ def distributed(graph: Graph, prefixes: Sequence[str]) -> Graph:
     Nodes of a later prefix may depend on those of an earlier one, not the other way round; those without a prefix come
     last. Noise of a loop that is taken apart is drawn for all of its steps at once, before them.
     """
-    for name in sorted((node.name for node in graph if isinstance(node, Loop)), key=lambda n: -len(graph.loops[n])):
+    for name in innermost_first(graph):
         graph = _Distribution(graph, name, tuple(prefixes)).result()
     return graph
 
@@ -114,8 +115,7 @@ class _Distribution:
         number = Size.symbol(self.name)
         match node:
             case Noise() if number in node.steps:
-                steps = tuple(step for step in node.steps if step != number)
-                self.nodes.append(replace(node, shape=(self.length, *(node.shape or ())), steps=steps))
+                self.nodes.append(drawn_at_once(node, self.loop))
             case Carry() if self._is_shifted(node):
                 self._element(node.name, self.part[node.name], self._shifted(node), node)
             case Stacked() if node.step == number:
@@ -158,19 +158,15 @@ class _Distribution:
         return self._made[name, part]
 
     def _element(self, name: str, part: int, whole: Ref, like: Node) -> Ref:
-        args = (whole, Size.symbol(self.loops[part]))
-        typed: Mapping[str, Any] = {"shape": like.shape, "dtype": like.dtype}
-        self.nodes.append(Call(name=name, target="getitem", args=args, location=like.location, **typed))
+        self.nodes.append(step_of(whole, Size.symbol(self.loops[part]), like, name))
         return Ref(name)
 
     def _stacked(self, name: str) -> Ref:
         """All steps of a value."""
-        key, node = (name, -1), self.graph[name]
+        key = (name, -1)
         if key not in self._made:
-            step, shape = Size.symbol(self.loops[self.part[name]]), (self.length, *(node.shape or ()))
-            stacked = Stacked(
-                name=self._unused(f"{name}_all"), step=step, value=Ref(name), shape=shape, dtype=node.dtype
-            )
+            loop = replace(self.loop, name=self.loops[self.part[name]])
+            stacked = all_steps(self.graph[name], loop, self._unused(f"{name}_all"))
             self.nodes.append(stacked)
             self._made[key] = Ref(stacked.name)
         return self._made[key]

@@ -13,7 +13,7 @@ from typing import cast
 from torch import nn
 
 from dgmcompile.ir.binding import Submodule
-from dgmcompile.ir.graph import Arg, Call, Dim, Formula, Graph, Input, Node, Ref, leaves, map_arg, refs_in
+from dgmcompile.ir.graph import Arg, Call, Dim, Formula, Graph, Input, Node, Ref, Shape, leaves, map_arg, refs_in
 from dgmcompile.ir.size import Size
 from dgmcompile.ir.torch_calls import words
 from dgmcompile.passes.inference import is_elementwise
@@ -144,16 +144,9 @@ class OverSteps:
         node = self.graph[arg.name]
         index = (slice(None), *[None] * (rank - own))
         shape = (self.length, *[1] * (rank - own), *(node.shape or ()))
-        made = Call(
-            name=self.unused(f"{self.whole[arg.name]}_aligned"),
-            target="torch.Tensor.__getitem__",
-            args=(self._all(arg), index),
-            shape=shape,
-            dtype=node.dtype,
-            location=node.location,
+        return self._add(
+            f"{self.whole[arg.name]}_aligned", "torch.Tensor.__getitem__", (self._all(arg), index), shape, node
         )
-        self.nodes.append(made)
-        return Ref(made.name)
 
     def _elementwise(self, call: Call) -> Call:
         if call.shape is None:
@@ -236,16 +229,13 @@ class OverSteps:
         """The same in each step."""
         node = self.graph[part.name]
         shape = (self.length, *(node.shape or ()))
-        made = Call(
-            name=self.unused(f"{part.name}_all"),
-            target="torch.Tensor.expand",
-            args=(part, shape),
-            shape=shape,
-            dtype=node.dtype,
-            location=node.location,
-        )
-        self.nodes.append(made)
-        return Ref(made.name)
+        return self._add(f"{part.name}_all", "torch.Tensor.expand", (part, shape), shape, node)
+
+    def _add(self, name: str, target: str, args: tuple[Arg, ...], shape: Shape, like: Node) -> Ref:
+        """A call that another one needs, of this shape and else of the type of ``like``."""
+        typed: dict[str, Arg] = {"shape": shape, "dtype": like.dtype, "location": like.location}
+        self.nodes.append(Call(name=self.unused(name), target=target, args=args, **typed))
+        return Ref(self.nodes[-1].name)
 
     def _reshaped(self, call: Call) -> Call:
         if not self.is_inside(call.args[0]) or call.kwargs or call.shape is None or refs_in(call.args[1:]):
@@ -309,16 +299,11 @@ class OverSteps:
         whole: Arg = call.args[0]
         if dim % rank:
             shape = source.shape or ()
-            moved = Call(
-                name=self.unused(f"{call.name}_first"),
-                target="torch.Tensor.movedim",
-                args=(whole, dim % rank, 0),
-                shape=(shape[dim % rank], *(size for i, size in enumerate(shape) if i != dim % rank)),
-                dtype=source.dtype,
-                location=call.location,
+            moved = (shape[dim % rank], *(size for i, size in enumerate(shape) if i != dim % rank))
+            args = (whole, dim % rank, 0)
+            whole = self._add(
+                f"{call.name}_first", "torch.Tensor.movedim", args, moved, replace(source, location=call.location)
             )
-            self.nodes.append(moved)
-            whole = Ref(moved.name)
         if start == 0 and (source.shape or ())[dim % rank] == self.length:
             return replace(call, target="identity", args=(whole,))
         return replace(call, target="torch.Tensor.narrow", args=(whole, 0, start, self.length))
