@@ -32,6 +32,12 @@ REFUSED, WRONG_USAGE = 1, 2
 USAGE = frozenset({"no-file", "no-student", "unknown-site"})
 """Diagnostics that blame the command line and not the program."""
 
+OPTIONS_OF_TWO = {
+    "--match": "SITE=SITE",
+    "--name": "VARIABLE=NAME",
+    "--student-name": "VARIABLE=NAME",
+}
+
 METHODS = ("surrogate", "local", "marginalised")
 
 Model = Annotated[
@@ -44,6 +50,14 @@ Targets = Annotated[
         metavar="SITE",
         help="A target site (may be repeated; `all` for all of them). By default the observed sites; "
         "if there are none, those that no other site depends on.",
+    ),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name",
+        metavar="VARIABLE=NAME",
+        help="Of plain PyTorch: another name for a variable, or one for what a submodule returns (may be repeated).",
     ),
 ]
 ShareDropout = Annotated[
@@ -84,6 +98,10 @@ def transform(
             metavar="SITE=SITE", help="Teacher's site = student's (may be repeated); `SITE=` leaves one unmatched."
         ),
     ] = None,
+    name: Names = None,
+    student_name: Annotated[
+        list[str] | None, typer.Option(metavar="VARIABLE=NAME", help="The same for the student's (may be repeated).")
+    ] = None,
     method: Annotated[str, typer.Option(help=f"{', '.join(METHODS[:-1])} or {METHODS[-1]}.")] = "surrogate",
     latent_weight: Annotated[
         float | None, typer.Option(help="Weight of the latents' loss terms. By default it goes by the method.")
@@ -101,7 +119,7 @@ def transform(
 ) -> None:
     """Write the model's graphs, its semi-auxiliary form as PyTorch, and with a student the distillation loss."""
     _require_one_of("--method", method, METHODS)
-    pairs = _matches(match or [])
+    pairs = {teacher: student or None for teacher, student in _renamings("--match", match)}
     if student and no_student:
         _wrong_usage("--student and --no-student exclude each other")
     if out.exists() and not out.is_dir():
@@ -122,6 +140,8 @@ def transform(
                 targets=_targets(target),
                 keep=keep or (),
                 match=pairs,
+                names=_names("--name", name),
+                student_names=_names("--student-name", student_name),
                 method=method,  # type: ignore[arg-type]
                 options=LossOptions(latent_weight=latent_weight, divergence=divergence),
                 alone=no_student,
@@ -135,12 +155,24 @@ def transform(
 
 
 @app.command()
-def check(model: Model, target: Targets = None, share_dropout: ShareDropout = False, as_json: Json = False) -> None:
+def check(
+    model: Model,
+    target: Targets = None,
+    name: Names = None,
+    share_dropout: ShareDropout = False,
+    as_json: Json = False,
+) -> None:
     """Is the compiled form the same program? Replay it, site by site, at another batch size."""
     with _compiling() as progress:
         from dgmcompile.pipeline import check_file
 
-        report = check_file(model, targets=_targets(target), share_dropout=share_dropout, progress=progress)
+        report = check_file(
+            model,
+            targets=_targets(target),
+            names=_names("--name", name),
+            share_dropout=share_dropout,
+            progress=progress,
+        )
     _show_checked(report, as_json)
     if not report.ok:
         raise typer.Exit(REFUSED)
@@ -165,16 +197,20 @@ def _require_one_of(option: str, value: str, choices: tuple[str, ...]) -> None:
         _wrong_usage(f"{option} is one of {', '.join(choices)}, not {value!r}")
 
 
-def _matches(given: list[str]) -> dict[str, str | None]:
-    pairs: dict[str, str | None] = {}
-    for text in given:
-        teacher, equals, student = text.partition("=")
-        if not equals or not teacher:
-            _wrong_usage(f"--match takes SITE=SITE, not {text!r}")
-        if teacher in pairs:
-            _wrong_usage(f"--match names {teacher!r} twice")
-        pairs[teacher] = student or None
-    return pairs
+def _names(option: str, given: list[str] | None) -> dict[str, str]:
+    return dict(_renamings(option, given))
+
+
+def _renamings(option: str, given: list[str] | None) -> Iterator[tuple[str, str]]:
+    met = set[str]()
+    for text in given or ():
+        old, equals, new = text.partition("=")
+        if not equals or not old:
+            _wrong_usage(f"{option} takes {OPTIONS_OF_TWO[option]}, not {text!r}")
+        if old in met:
+            _wrong_usage(f"{option} names {old!r} twice")
+        met.add(old)
+        yield old, new
 
 
 # how it goes

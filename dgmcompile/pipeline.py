@@ -104,6 +104,8 @@ def transform(
     targets: list[str] | Literal["all"] | None = None,
     keep: Iterable[str] = (),
     match: Match | None = None,
+    names: Mapping[str, str] | None = None,
+    student_names: Mapping[str, str] | None = None,
     method: Method = "surrogate",
     options: LossOptions | None = None,
     alone: bool = False,
@@ -117,6 +119,7 @@ def transform(
         student: ``FILE[:NAME]`` of the student; by default ``student`` in the model's file, if there is one.
         targets, keep: names of target sites, and of latents to leave random.
         match, method, options: of the pair.
+        names, student_names: of variables and submodules of plain PyTorch, in the model and in the student.
         alone: no student, whatever stands beside the model.
         share_dropout: dropout is noise of the models, if they are plain PyTorch.
         pictures: formats beside SVG, of `PICTURES`.
@@ -130,13 +133,14 @@ def transform(
         progress("loading")
         program = loader.program(spec)
         pupil = None if alone else loader.student(student) if student else program.student
-        if pupil is None and (match or method != "surrogate" or (options or LossOptions()) != LossOptions()):
+        if pupil is None and (
+            match or student_names or method != "surrogate" or (options or LossOptions()) != LossOptions()
+        ):
             raise CompileError(_no_student(spec))
         progress("recording the model")
         record = partial(trace, model_args=program.example_inputs, share_dropout=share_dropout)
-        graph = record(
-            program.model, targets=targets, name=program.title, eval_mode=pupil is not None and not share_dropout
-        )
+        in_eval = pupil is not None and not share_dropout
+        graph = record(program.model, targets=targets, names=names, name=program.title, eval_mode=in_eval)
         progress("rewriting")
         graphs = forms_of(graph, keep)
         texts = {f"{program.title}_semi_auxiliary.py": emitted(graphs["compact"])}
@@ -144,7 +148,7 @@ def transform(
         if pupil is not None:
             progress("recording the student")
             theirs = targets if targets is None or targets == "all" else _matching(targets, match or {})
-            pupil_graph = record(pupil, targets=theirs, name=f"{program.title}_student")
+            pupil_graph = record(pupil, targets=theirs, names=student_names, name=f"{program.title}_student")
             progress("pairing")
             joint = pair_graphs(graph, pupil_graph, match, method)
             graphs["pair"] = loss_graph(joint, options)
@@ -154,8 +158,8 @@ def transform(
     progress("drawing")
     report = Report.of(graphs["compact"], graph)
     drawn = _pictures(graphs, shown, program.title, tuple(pictures))
-    names = (*drawn, *texts, "report.json")
-    result = Transformed(graphs, report, pair, tuple(given / name for name in names))
+    files = tuple(given / name for name in (*drawn, *texts, "report.json"))
+    result = Transformed(graphs, report, pair, files)
     write_files(out, {**drawn, **texts, "report.json": _report_text(result)})
     return result
 
@@ -163,7 +167,7 @@ def transform(
 def _no_student(spec: str) -> Diagnostic:
     return Diagnostic(
         code="no-student",
-        message=f"{spec} has no student: there is no loss to choose a method, a weight, a divergence or a match for",
+        message=f"{spec} has no student, whose loss or names are chosen here",
         help="name the student, --student FILE[:NAME], or call it `student` beside the model",
     )
 
@@ -171,6 +175,7 @@ def _no_student(spec: str) -> Diagnostic:
 def check_file(
     spec: str,
     targets: list[str] | Literal["all"] | None = None,
+    names: Mapping[str, str] | None = None,
     share_dropout: bool = False,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> CheckReport:
@@ -179,7 +184,7 @@ def check_file(
         progress("loading")
         program = loader.program(spec)
         progress("recording and replaying")
-        report = check(program.model, program.example_inputs, targets=targets, share_dropout=share_dropout)
+        report = check(program.model, program.example_inputs, targets=targets, names=names, share_dropout=share_dropout)
     return replace(report, name=program.title)
 
 

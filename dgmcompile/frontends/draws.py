@@ -31,7 +31,7 @@ from dgmcompile.frontends.random_calls import (
 )
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.samplers import nothing_kept
-from dgmcompile.frontends.source import location_of, user_frame, variable_of
+from dgmcompile.frontends.source import location_of, user_frame, variable_around, variable_of
 from dgmcompile.ir.graph import Law, Node, Noise, Sample, Site
 
 
@@ -156,6 +156,7 @@ class DrawRecorder:
         node = _node(law, value, recorder.fresh_name(), location)
         ref = recorder.add(node, variable, None if in_place else value)
         recorder.call_as(node.name, variable, frame)
+        recorder.recording.around[node.name] = variable_around(frame)
         if in_place:
             recorder.written(value, ref)
         recorder.recording.draws.append(node.name)

@@ -119,8 +119,23 @@ def gumbel(noise: Tensor, loc: float, scale: float) -> Tensor:
     return loc - scale * torch.log(noise)
 
 
+def laplace(noise: Tensor, loc: float, scale: float) -> Tensor:
+    centred = noise - 0.5
+    return loc - scale * torch.sign(centred) * torch.log1p(-2 * torch.abs(centred))
+
+
+def cauchy(noise: Tensor, loc: float, scale: float) -> Tensor:
+    centred = noise - 0.5
+    return loc + scale * torch.sign(centred) / torch.tan(math.pi * (0.5 - torch.abs(centred)))
+
+
+def logistic(noise: Tensor, loc: float, scale: float) -> Tensor:
+    return loc + scale * torch.logit(noise)
+
+
 _VALUES = {"Normal": moved, "Uniform": between, "Exponential": at_rate, "Gumbel": gumbel}
-_PLACES = {"Normal": ("loc", "scale"), "Uniform": ("low", "high"), "Exponential": ("rate",), "Gumbel": ("loc", "scale")}
+_VALUES |= {"Laplace": laplace, "Cauchy": cauchy, "Logistic": logistic}
+_PLACES = {**dict.fromkeys(_VALUES, ("loc", "scale")), "Uniform": ("low", "high"), "Exponential": ("rate",)}
 """Of the families of which programs make others: the value of their noise, and the parameters that it takes."""
 
 

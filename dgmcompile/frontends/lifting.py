@@ -385,7 +385,7 @@ class _Forms:
             if not isinstance(reader, Call):
                 continue
             word = short_name(reader.target_name)
-            passed_on = reads_same(reader) or word in TAKING_APART or word in ("cat", "stack", "concat")
+            passed_on = reads_same(reader, name) or word in TAKING_APART or word in ("cat", "stack", "concat")
             if not (self._is_read_by(reader.name, known) if passed_on else known(word)):
                 return False
         return True

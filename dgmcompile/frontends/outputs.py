@@ -41,8 +41,8 @@ def _add_tensor(recorder: Recorder, key: str, value: Tensor) -> str:
     if isinstance(marked, Sample) and marked.site is not None and marked.site.name not in recording.results:
         recorder.replace(replace(marked, site=replace(marked.site, role="target")))
         return marked.site.name
-    in_graph = "" if recording.knows_lines else recording.graph_names.get(ref.name, "")
-    name = unused(key or recording.variables.get(ref.name, "") or in_graph or OUTPUT, recording.results)
+    called = recording.variables.get(ref.name, "") or recording.weak_names.get(ref.name, "")
+    name = unused(key or called or OUTPUT, recording.results)
     recorder.add(deterministic(recorder, name, "target", value), name)
     return name
 

@@ -160,15 +160,38 @@ def _geometric_(draw: Draw, self: Tensor, p: float, generator: Any = None) -> Te
 
 
 def _randint(draw: Draw, *args: Any, **kwargs: Any) -> Tensor:
-    """``randint(high, size)`` or ``randint(low, high, size)``: the whole part of so many times a uniform."""
+    """``randint(high, size)`` or ``randint(low, high, size)``."""
     ends = [arg for arg in args if not isinstance(arg, tuple | list)]
-    lows = ends if "high" in kwargs else ends[:-1]
-    low, high = kwargs.get("low", lows[0] if lows else 0), kwargs.get("high", ends[-1] if ends else 1)
-    low, high = int(low), int(high)  # of NumPy, or a tensor
     like = {**kwargs, "dtype": None}
     uniform = draw(STANDARD_UNIFORM, lambda: torch.rand_like(torch.randint(*args, **like), dtype=torch.float64))
-    whole = (uniform * (high - low)).floor().to(kwargs.get("dtype") or torch.int64)
+    return _whole(uniform, *_ends(*ends, **kwargs), kwargs.get("dtype") or torch.int64)
+
+
+def _randint_like(draw: Draw, input: Tensor, *ends: Any, dtype: torch.dtype | None = None, **kwargs: Any) -> Tensor:
+    """``randint_like(x, high)`` or ``randint_like(x, low, high)``."""
+    device = kwargs.get("device")
+    uniform = draw(STANDARD_UNIFORM, lambda: torch.rand_like(input, dtype=torch.float64, device=device))
+    return _whole(uniform, *_ends(*ends, **kwargs), dtype or input.dtype)
+
+
+def _ends(*ends: Any, **kwargs: Any) -> tuple[int, int]:
+    """The least number, and the first that is too large; of NumPy, or tensors."""
+    lows = ends if "high" in kwargs else ends[:-1]
+    low, high = kwargs.get("low", lows[0] if lows else 0), kwargs.get("high", ends[-1] if ends else 1)
+    return int(low), int(high)
+
+
+def _whole(uniform: Tensor, low: int, high: int, dtype: torch.dtype) -> Tensor:
+    """The whole part of so many times a uniform."""
+    whole = (uniform * (high - low)).floor().to(dtype)
     return whole + low if low else whole
+
+
+def _randperm(draw: Draw, n: int, **kwargs: Any) -> Tensor:
+    """The order of so many uniform numbers."""
+    device = kwargs.get("device")
+    uniform = draw(STANDARD_UNIFORM, lambda: torch.rand(n, dtype=torch.float64, device=device))
+    return uniform.argsort().to(kwargs.get("dtype") or torch.int64)
 
 
 def _with_out(composed: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -253,5 +276,7 @@ COMPOSED_CALLS: Mapping[str, Callable[..., Tensor]] = {
     "torch.Tensor.geometric_": _geometric_,
     "torch.ops.aten.geometric": _geometric,
     "torch.randint": _with_out(_randint),
+    "torch.randint_like": _randint_like,
+    "torch.randperm": _with_out(_randperm),
 }
 """By the function's public name; each takes the means to draw, then the call's own arguments."""

@@ -39,7 +39,8 @@ class Recording:
     that ``pyro.param`` read, by path; ``asks_dtype`` says that the program itself, no library, asked for a dtype;
     ``draws`` are the nodes of what the program drew by torch itself, in order, and ``strays`` what is wrong with each
     in a program that has sites of Pyro's; ``variables`` are the program's own names for values,
-    ``results`` those of the targets that it returns, in order; ``generator_states`` are those before each draw;
+    ``results`` those of the targets that it returns, in order; ``around`` are those that receive what a draw is part
+    of; ``generator_states`` are those before each draw;
     ``is_plain`` says that the program has no site of Pyro's; ``zeros`` are then, in the recording that is lifted,
     the nodes of which some element is 0.
     """
@@ -70,6 +71,12 @@ class Recording:
     results: list[str] = field(default_factory=list)
     dropouts: set[str] = field(default_factory=set[str])
     graph_names: dict[str, str] = field(default_factory=dict[str, str])
+    around: dict[str, str] = field(default_factory=dict[str, str])
     knows_lines: bool = False
     is_plain: bool = False
     zeros: frozenset[str] = frozenset()
+
+    @property
+    def weak_names(self) -> dict[str, str]:
+        """What a graph of fx calls its nodes, where nothing better is known."""
+        return {} if self.knows_lines else self.graph_names

@@ -80,10 +80,10 @@ ARITHMETIC = frozenset(RULES) - RESHAPING - frozenset(VECTORS) - {"to", "type", 
 """Those by which noise becomes a variable: noise that they read, and that is not recovered, is none by itself."""
 
 
-def reads_same(call: Call) -> bool:
-    """Does it give the same values, in another shape or of another type, or some of them?"""
+def reads_same(call: Call, name: str) -> bool:
+    """Does it give the values of that node, in another shape or of another type, or some of them?"""
     word = short_name(call.target_name)
-    return RULES.get(word) in (_cast, _detach, _viewed, _getitem, _select)
+    return call.args[:1] == (Ref(name),) and RULES.get(word) in (_cast, _detach, _viewed, _getitem, _select)
 
 
 def maps_one_value(call: Call) -> bool:

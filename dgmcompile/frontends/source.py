@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import linecache
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from types import CodeType, FrameType
 
@@ -252,11 +252,15 @@ def _in_source(frame: FrameType) -> str:
         return ""
     name = _assigned(frame)
     stack, place = stack_of(frame, name), place_in_line(frame, name)
-    return _assigned_by(stack, *place) if stack and place else ""
+    return _assigned_by(stack, place) if stack and place else ""
 
 
-def _assigned_by(stack: Stack, place: int, times: int) -> str:
-    """The variable that receives what the innermost line computes or returns, which it does so many times in a row."""
+def _assigned_by(stack: Stack, place: tuple[int, int] | None = None) -> str:
+    """The variable that receives what the innermost line computes or returns, or part of it.
+
+    Args:
+        place: the how-manieth time the line does so, of how many in a row.
+    """
     for file, number in reversed(stack):
         version = version_of(file)
         around = [
@@ -264,7 +268,9 @@ def _assigned_by(stack: Stack, place: int, times: int) -> str:
         ]
         if around:  # that of the fewest lines, and of these the whole
             _, names = min(around, key=lambda found: (found[0][2] - found[0][0], -len(found[1])))
-            return names[0] if len(names) == 1 else names[place] if len(names) == times else ""
+            if place is None or len(names) == 1:
+                return "_".join(filter(None, names))
+            return names[place[0]] if len(names) == place[1] else ""
         if not any(span[0] <= number <= span[2] for span in _returned(file, version)):
             return ""
     return ""
@@ -300,6 +306,26 @@ def variable_of(frame: FrameType | None) -> str:
         frame = _caller(frame)
         name = _received_by(frame, places)
     return name
+
+
+def variable_around(frame: FrameType | None) -> str:
+    """As `variable_of`, of the smallest expression around it that is received or returned."""
+    while frame is not None and not is_graph(frame):
+        file = frame.f_code.co_filename
+        received, returned = _assigned_names(file, version_of(file)), _returned(file, version_of(file))
+        around = _innermost(frame, (*received, *returned))
+        if around is None or around in received:
+            return "_".join(filter(None, received[around])) if around else ""
+        frame = _caller(frame)
+    return "" if frame is None else _assigned_by(stack_of(frame, _assigned(frame)))
+
+
+def _innermost(frame: FrameType, spans: Iterable[Span]) -> Span | None:
+    """The smallest of these around what the frame evaluates."""
+    if (span := span_of(frame)) is None:
+        return None
+    around = (one for one in spans if one[:2] <= span[:2] and span[2:] <= one[2:])
+    return min(around, key=lambda one: (one[2] - one[0], one[3] - one[1]), default=None)
 
 
 def _received_by(frame: FrameType | None, place: tuple[int, ...] = ()) -> str:

@@ -213,8 +213,7 @@ class _Program:
                 return None
             return recording.tensors[node.path].detach()
 
-        weak = {} if recording.knows_lines else recording.graph_names
-        return lifted(nodes, recording.variables, weak, Known(has_zeros, fixed))
+        return lifted(nodes, recording.variables, recording.weak_names, Known(has_zeros, fixed))
 
     def _mode_warnings(self, base: Run) -> list[Diagnostic]:
         """What the program would do with its modules in the other mode, if that is something else."""

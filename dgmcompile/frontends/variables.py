@@ -105,11 +105,18 @@ def _numbered(names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
 
 
 def _called(draw: Sample, nodes: Sequence[Node], recording: Recording) -> str:
-    """As the value is, or what is made of it alone: of what is no 0 or 1, ``y_draw`` for ``y = square(draw)``."""
+    """As the value is, or what is made of it alone: of what is no 0 or 1, ``y_draw`` for ``y = square(draw)``.
+
+    Else as what it is part of: ``y_draw`` for ``y = x * draw`` too. At last as a graph of fx calls it.
+    """
     if found := variable_at(draw.name, nodes, recording):
         return found
     made = variable_at(draw.name, nodes, recording, of_functions=True)
-    return made if draw.family == "Bernoulli" or not made else f"{made}_draw"
+    if made and draw.family == "Bernoulli":
+        return made
+    name = draw.name.removesuffix(".draw")
+    made = made or recording.around.get(name, "")
+    return f"{made}_draw" if made else recording.graph_names.get(name, "")
 
 
 def variable_at(name: str, nodes: Sequence[Node], recording: Recording, of_functions: bool = False) -> str:
@@ -120,9 +127,9 @@ def variable_at(name: str, nodes: Sequence[Node], recording: Recording, of_funct
     readers = [node for node in (*nodes, *recording.nodes) if name in node.inputs]
     calls = [node for node in readers if isinstance(node, Call)]
     made = [node for node in calls if of_functions and maps_one_value(node)]
-    shown = [node for node in calls if reads_same(node) or _is_copy(node, name)] + made
+    shown = [node for node in calls if reads_same(node, name) or _is_copy(node, name)] + made
     names = {found for reader in shown if (found := variable_at(reader.name, nodes, recording, of_functions))}
-    return names.pop() if len(names) == 1 else recording.graph_names.get(name, "")
+    return names.pop() if len(names) == 1 else recording.weak_names.get(name, "")
 
 
 def _is_copy(node: Call, name: str) -> bool:

@@ -39,12 +39,13 @@ def check(
     *,
     dtype: torch.dtype | None = None,
     seed: int = 0,
+    names: Mapping[str, str] | None = None,
     share_dropout: bool = False,
 ) -> CheckReport:
     """Replay ``model`` at other sizes than it was recorded at, where its sizes may differ.
 
     Args:
-        model, model_args, model_kwargs, targets, share_dropout: as in `trace`.
+        model, model_args, model_kwargs, targets, names, share_dropout: as in `trace`.
         dtype: floating-point dtype to record and replay in; the program's own by default.
         seed: of the noise.
     Errors:
@@ -54,10 +55,9 @@ def check(
     arguments = Arguments(model, model_args, model_kwargs or {})
     with preserved() as state, _full_precision(), _in_dtype(model, arguments, dtype) as arguments:
         _initialise(model, arguments, state)
-        given_kwargs = {name: arguments.by_name[name] for name in model_kwargs or {}}
-        graph = trace(
-            model, tuple(arguments.args)[: len(model_args)], given_kwargs, targets, share_dropout=share_dropout
-        )
+        by_name = {name: arguments.by_name[name] for name in model_kwargs or {}}
+        options: dict[str, Any] = {"names": names, "share_dropout": share_dropout}
+        graph = trace(model, tuple(arguments.args)[: len(model_args)], by_name, targets, **options)
         sizes = _other_sizes(graph, arguments)
         args, kwargs, _ = arguments.varied(sizes, shuffle=True)
         if graph.binding.draws is not None:

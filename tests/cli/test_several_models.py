@@ -1,5 +1,6 @@
 """Several models in one file: each by its name, with example inputs of its own."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,21 @@ GRAPHS = """
     student = torch.export.export(Net(), (x,))
     example_inputs = (x,)
 """
+
+
+def test_variables_of_plain_programs_may_have_other_names(run: Callable, write: Callable):
+    write(GRAPHS)
+    done = run("check", "model.py:traced", "--name", "add=z", "--name", "layer=mean")
+    assert done.code == 0, done.err
+    assert [line.split()[0] for line in done.out.splitlines() if line.startswith(("z ", "mean "))] == ["mean", "z"]
+    named = ["--name", "add=code", "--name", "sin=value", "--student-name", "z=code"]
+    done = run("transform", "model.py:traced", "--student", "model.py:module", *named, "--json")
+    assert done.code == 0, done.err
+    terms = [(term["site"], term["student_site"]) for term in json.loads(done.out)["pair"]["terms"]]
+    assert terms == [("code", "code"), ("value", "value")]
+    for wrong, code in [(["--name", "adds=z"], 2), (["--name", "add"], 2), (["--name", "add=z", "--name", "add=y"], 2)]:
+        done = run("check", "model.py:traced", *wrong)
+        assert done.code == code and done.err.startswith("error"), done.err
 
 
 @pytest.mark.parametrize(

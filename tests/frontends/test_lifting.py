@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import pyro.distributions
 import pytest
 import torch
 import torch.nn.functional as F
@@ -173,6 +174,15 @@ RECOVERED: dict[str, tuple[Callable[[], Tensor], str]] = {
     "Laplace by log1p": (lambda: laplace_by_log1p(torch.rand(4, 3)), "Laplace"),
     "Laplace of uniform_": (lambda: laplace(torch.empty(4, 3).uniform_(-0.5, 0.5)), "Laplace"),
     "a factor that is a literal": (lambda: MEAN + torch.randn(4, 3) @ FACTOR.T, "MultivariateNormal"),
+    "mu + b * a draw from Laplace": (lambda: MEAN + SCALE * td.Laplace(0, 1).sample((4, 3)), "Laplace"),
+    "mu - b * a draw from Laplace": (lambda: MEAN - SCALE * td.Laplace(0.5, 2).sample((4, 3)), "Laplace"),
+    "mu + cauchy_()": (lambda: MEAN + SCALE * torch.empty(4, 3).cauchy_(), "Cauchy"),
+    "mu - cauchy_()": (lambda: MEAN - torch.empty(4, 3).cauchy_(0.5, 2), "Cauchy"),
+    "mu + s * a draw from Logistic": (
+        lambda: MEAN + SCALE * pyro.distributions.Logistic(0, 1).sample((4, 3)),
+        "Logistic",
+    ),
+    "mu - a draw from Logistic": (lambda: MEAN - pyro.distributions.Logistic(0.5, 2).sample((4, 3)), "Logistic"),
 }
 
 
@@ -843,7 +853,6 @@ def test_noise_that_is_rearranged_is_no_variable_and_is_told(name: str):
 FIXED: dict[str, Callable[[], Any]] = {
     "a vector": lambda: td.Independent(td.Normal(torch.zeros(3), torch.ones(3)), 1),
     "a Gaussian": lambda: td.MultivariateNormal(torch.zeros(3), torch.eye(3)),
-    "Laplace": lambda: td.Laplace(torch.zeros(3), torch.ones(3)),
     "Student": lambda: td.StudentT(torch.full((3,), 5.0)),
 }
 

@@ -281,6 +281,68 @@ def test_a_draw_is_not_called_as_another_value_that_is_made_of_it():
     assert dgm.check(model, (values(5, 3),)).ok
 
 
+class Dropping(nn.Module):
+    def forward(self, h: Tensor) -> Tensor:
+        return h * torch.bernoulli(torch.sigmoid(h))
+
+
+class Part(nn.Module):
+    """Draws amid other calls; torch.export knows lines of ``forward`` only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        self.drop = Dropping()
+        self.drops = nn.Sequential(nn.Linear(3, 3), Dropping())
+
+
+class Factor(Part):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layer(x)
+        h = h * torch.bernoulli(torch.sigmoid(h))
+        return torch.sin(h)
+
+
+class OfASubmodule(Part):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.drop(self.layer(x))
+        return torch.sin(h)
+
+
+class OfASequence(Part):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.drops(x)
+        return torch.sin(h)
+
+
+class Augmented(Part):
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.layer(x)
+        h *= 1 + torch.bernoulli(torch.sigmoid(h))
+        return torch.sin(h)
+
+
+class Index(Part):
+    def forward(self, x: Tensor) -> Tensor:
+        h = x[torch.arange(len(x)), torch.multinomial(torch.softmax(self.layer(x), -1), 1)[:, 0]]
+        return torch.sin(h)
+
+
+class InAFunction(Part):
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.tanh(torch.normal(self.layer(x), 1.0)) * 2 + x
+        return torch.sin(h)
+
+
+@pytest.mark.parametrize("exported", [False, True], ids=["module", "exported"])
+@pytest.mark.parametrize("part", [Factor, OfASubmodule, OfASequence, Augmented, Index, InAFunction])
+def test_a_draw_that_is_part_of_a_value_is_called_after_it(part: Callable[[], nn.Module], exported: bool):
+    module, x = part(), values(5, 3)
+    model = torch.export.export(module, (x,)) if exported else module
+    assert dgm.trace(model, (x,)).latents == ("h_draw",)
+    assert dgm.check(model, (x,)).ok
+
+
 @pytest.mark.parametrize(
     "value",
     [lambda p: 1 - torch.bernoulli(p), lambda p: torch.where(torch.bernoulli(p) > 0, 1.0, -1.0)],
