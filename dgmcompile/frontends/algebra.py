@@ -31,7 +31,7 @@ _OFTEN_ZERO = frozenset([*_ROUNDED, *_CUT, *_CHOSEN])
 _FILLED: Mapping[str, int] = {"ones": 1, "ones_like": 1, "new_ones": 1, "zeros": 0, "zeros_like": 0, "new_zeros": 0}
 
 _NEGATIONS = ("neg", "negative")
-_PRODUCTS = ("mul", "multiply", "div", "divide", "true_divide", "rtruediv", *_NEGATIONS)
+_PRODUCTS = ("mul", "multiply", "div", "divide", "true_divide", "rtruediv", "reciprocal", *_NEGATIONS)
 _ARITHMETIC = ["sub", "rsub", "subtract", "mul", "multiply", "div", "divide", "rtruediv", "neg", "negative", "add"]
 
 _VIEWS = ["view", "reshape", "flatten", "unsqueeze", "squeeze", "expand", "expand_as", "transpose", "permute"]
@@ -126,10 +126,18 @@ class Algebra:
             return a / b
         if _is_number(b, 1):
             return a
-        node = self._node(b.name) if isinstance(b, Ref) else None
-        if isinstance(node, Call) and short_name(node.target_name) == "rtruediv" and _is_number(node.args[1], 1):
-            return self.mul(a, node.args[0])
-        return self._call("div", a, b)
+        inverse = self._inverse(b)
+        return self._call("div", a, b) if inverse is None else self.mul(a, inverse)
+
+    def _inverse(self, a: Arg) -> Arg:
+        """That of which it is the inverse, if it is written as one."""
+        node = self._node(a.name) if isinstance(a, Ref) else None
+        word = short_name(node.target_name) if isinstance(node, Call) else ""
+        if not isinstance(node, Call) or node.kwargs:
+            return None
+        if word == "reciprocal" or (word == "rtruediv" and _is_number(node.args[1], 1)):
+            return node.args[0]
+        return self._inverse(node.args[0]) if word == "mul" and _is_number(node.args[1], 1) else None
 
     def abs(self, a: Arg) -> Arg:
         return abs(a) if _are_numbers(a) else self._call("abs", a)
@@ -236,7 +244,7 @@ class Algebra:
 
     def number(self, a: Arg) -> Arg:
         """What every element is, where that is a number; the value itself where it is none."""
-        match self._node(a.name) if isinstance(a, Ref) else None:
+        match self._copied(a):
             case Call() as node:
                 return _FILLED.get(short_name(node.target_name), a)
             case Constant(value=value) if len(set(leaves(value))) == 1:

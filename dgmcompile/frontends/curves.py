@@ -69,6 +69,13 @@ def _folded_log(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     return None
 
 
+def _doubly_folded_log(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    """`idioms.doubly_folded_log`."""
+    if is_near(form, "Uniform", low=-1, high=1):
+        return form.becomes("Laplace", FLIPPED, loc=0.0, scale=1.0)
+    return None
+
+
 def _tan(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     if is_near(form, "Uniform", low=-math.pi / 2, high=math.pi / 2):
         return form.becomes("Cauchy", loc=0.0, scale=1.0)
@@ -133,6 +140,7 @@ CURVES: Mapping[str, Rule] = {
     **rules("sigmoid expit", _sigmoid),
     **rules("tanh", _tanh),
     **rules("folded_log", _folded_log),
+    **rules("doubly_folded_log", _doubly_folded_log),
     **rules("tan", _tan),
     **rules("erfinv", _erfinv),
     **rules("ndtri", _ndtri),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import operator
 import re
 from itertools import groupby
 from types import CodeType, FrameType
@@ -10,6 +11,7 @@ from typing import NamedTuple
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from torch import fx
+from torch._ops import OpOverload
 
 from dgmcompile.frontends.libraries import is_library
 
@@ -55,7 +57,8 @@ def is_graph(frame: FrameType) -> bool:
 def place_in_line(frame: FrameType, node: str) -> tuple[int, int] | None:
     """Where the call ends what its line computes: the how-manieth time, of how many; None where it does not.
 
-    A line that runs so many times in a row, in a loop, is told by its draws, of which each time has the same.
+    A line that runs so many times in a row, in a loop, is told by its draws, of which each time has the same, or by a
+    number that goes on: ``noise[t]``.
     """
     graph = _graph_of(frame)
     return None if graph is None else _places(graph).get(node)
@@ -84,6 +87,12 @@ def _stacks(graph: fx.Graph) -> dict[str, Stack]:
     return _STACKS[graph]
 
 
+def _takes_apart(node: fx.Node) -> bool:
+    """Is it no call, but an element of what an operator returned?"""
+    whole = node.args[0] if node.target is operator.getitem else None
+    return isinstance(whole, fx.Node) and isinstance(whole.target, OpOverload)
+
+
 def _stack(trace: str) -> Stack:
     found = [(Line(file, int(number)), text) for file, number, text in _ENTRY.findall(trace)]
     return tuple(line for line, text in found if _is_users(line, text))
@@ -97,21 +106,31 @@ def _is_users(line: Line, text: str) -> bool:
 
 def _places(graph: fx.Graph) -> dict[str, tuple[int, int]]:
     if graph not in _PLACES:
-        stacks, targets = _stacks(graph), {node.name: str(node.target) for node in graph.nodes}
-        found = _PLACES[graph] = {}
-        for _, run in groupby(stacks, key=stacks.__getitem__):
-            names = list(run)
-            period = _period([targets[name] for name in names])
-            ends = names[period - 1 :: period]
-            found.update((name, (place, len(ends))) for place, name in enumerate(ends))
+        stacks, found = _stacks(graph), dict[str, tuple[int, int]]()
+        calls = [node for node in graph.nodes if node.name in stacks and not _takes_apart(node)]
+        for _, run in groupby(calls, key=lambda node: stacks[node.name]):
+            nodes = list(run)
+            period = _period(nodes)
+            ends = nodes[period - 1 :: period]
+            found.update((node.name, (place, len(ends))) for place, node in enumerate(ends))
+        _PLACES[graph] = found
     return _PLACES[graph]
 
 
-def _period(targets: list[str]) -> int:
-    """How many calls are repeated, with a draw among them; all of them where none are."""
-    for length in range(1, len(targets)):
+def _period(nodes: list[fx.Node]) -> int:
+    """How many calls are repeated, with a draw among them or a number that counts; all of them where none are."""
+    targets = [str(node.target) for node in nodes]
+    for length in range(1, len(nodes)):
         once = targets[:length]
-        repeats = len(targets) % length == 0 and once * (len(targets) // length) == targets
-        if repeats and any(map(_DRAWS.search, once)):
+        if len(nodes) % length or once * (len(nodes) // length) != targets:
+            continue
+        if any(map(_DRAWS.search, once)) or any(_counts(nodes[place::length]) for place in range(length)):
             return length
-    return len(targets)
+    return len(nodes)
+
+
+def _counts(nodes: list[fx.Node]) -> bool:
+    """Is one of their arguments a whole number, each time another one?"""
+    places = zip(*(node.args for node in nodes), strict=False)
+    whole = ([number for number in numbers if type(number) is int] for numbers in places)
+    return any(len(set(numbers)) == len(nodes) for numbers in whole)

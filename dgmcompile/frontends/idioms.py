@@ -75,8 +75,13 @@ def folded_log(centred: Tensor) -> Tensor:
     return torch.sign(centred) * torch.log1p(-2 * torch.abs(centred))
 
 
+def doubly_folded_log(centred: Tensor) -> Tensor:
+    """The same of twice that, as torch's own sampler computes it."""
+    return torch.sign(centred) * torch.log1p(-torch.abs(centred))
+
+
 def _folded_log(term: _Term) -> _Idiom | None:
-    """``sign(c) * log(1 - 2 * abs(c))``, also where the sign is multiplied by more."""
+    """``sign(c) * log(1 - 2 * abs(c))`` or ``sign(c) * log(1 - abs(c))``, also where the sign is multiplied by more."""
     for sign, log in (term.args, term.args[::-1]) if term.word == "mul" else ():
         match sign:
             case _Term("sign", (c,)):
@@ -85,10 +90,11 @@ def _folded_log(term: _Term) -> _Idiom | None:
                 pass
             case _:
                 continue
-        double = _Term("mul", (_Term("abs", (c,)), 2))
-        rests = (_Term("neg", (double,)), _Term("mul", (_Term("abs", (c,)), -2)))
-        if log == _Term("log", (_Term("sub", (1, double)),)) or log in [_Term("log1p", (rest,)) for rest in rests]:
+        once, double, minus = _Term("abs", (c,)), *(_Term("mul", (_Term("abs", (c,)), times)) for times in (2, -2))
+        if log in (*_logs_of_rest(double), _Term("log1p", (minus,))):
             return _Idiom(Formula.of(folded_log), c, "mul", more)
+        if log in _logs_of_rest(once):
+            return _Idiom(Formula.of(doubly_folded_log), c, "mul", more)
     return None
 
 

@@ -24,7 +24,7 @@ _CALLERS = tuple(
 )
 """What runs a model."""
 _STANDARD_LIBRARY = _folder(os.__file__)
-_DISPATCH = (os.path.join("torch", "_tensor.py"), os.path.join("torch", "overrides.py"))
+_DISPATCH = tuple(os.path.join("torch", name) for name in ("_tensor.py", "overrides.py", "_ops.py"))
 _SITE_PACKAGES = tuple(
     os.path.join(folder, "")
     for folder in (os.path.join(_STANDARD_LIBRARY, "site-packages"), *map(sysconfig.get_path, ("purelib", "platlib")))

@@ -300,13 +300,27 @@ class _Forms:
         return names[: names.index(named[-1]) + 1]
 
     def _ends(self, name: str, reader: str, variables: Mapping[str, str]) -> bool:
-        """Is this the variable, of which its reader makes another value?"""
+        """Is this the variable, of which its reader makes another value?
+
+        Where the names say nothing, it is the value around a mean, unless it is the score of a label.
+        """
         called = variables if name in variables else self._weak
         if name not in called or not self.forms[name].is_law or self._is_fixed(name):
             return False
         own, other = self.forms[name], self.forms[reader]
+        is_around_mean = "loc" in own.params and self._has_place(name)
+        if name not in variables and (not is_around_mean or self._leads_to_label(reader)):
+            return False
         is_sum = (other.family, other.transforms) == (own.family, own.transforms)
         return not is_sum or (self._has_place(name) and self._next_name(reader, called) != called[name])
+
+    def _leads_to_label(self, name: str | None) -> bool:
+        """Becomes it, or a relaxed one, by nothing else?"""
+        while name is not None:
+            if self.forms[name].family in DISCRETE or self.forms[name].family.startswith("Relaxed"):
+                return True
+            name = self._only_reader(name)
+        return False
 
     def _is_fixed(self, name: str) -> bool:
         """Has it a law of numbers, as noise has? A threshold of noise makes a law of its own."""

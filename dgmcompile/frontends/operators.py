@@ -70,8 +70,9 @@ def _public_name(operator: Any) -> str | None:
         return f"torch.nn.functional.{_FUNCTIONALS[functional]}{word.removeprefix(functional)}"
     if _takes_the_same(torch, word):
         return f"torch.{word}"
-    if word.startswith("special_") and _takes_the_same(torch.special, special := word.removeprefix("special_")):
-        return f"torch.special.{special}"
+    namespace, _, inner = word.partition("_")
+    if namespace in _NAMESPACES and _takes_the_same(getattr(torch, namespace), inner):
+        return f"torch.{namespace}.{inner}"
     takes_tensor = bool(arguments) and arguments[0].name in ("self", "input") and str(arguments[0].type) == "Tensor"
     return f"torch.Tensor.{word}" if takes_tensor and _takes_the_same(Tensor, word) else None
 
@@ -95,6 +96,9 @@ _FUNCTIONALS |= {"log_sigmoid": "logsigmoid"}
 
 _TAKE_LESS = ("to", "index_put", "index_put_", "_unsafe_index", "_unsafe_index_put")
 """Functions that take less than their operators, as an index for each dim where these may have None."""
+
+_NAMESPACES = ("special", "linalg", "fft")
+"""Modules whose functions have operators of their names, and before these that of the module."""
 
 _ONLY_CHECK = (
     "_assert_tensor_metadata",
@@ -179,7 +183,7 @@ _SPELLINGS: Mapping[str, Callable[[tuple[Any, ...], dict[str, Any]], Spelled | N
     "aten::split_with_sizes": _by(torch.split),
     "aten::numpy_T": _by(Tensor.T.__get__),  # type: ignore[attr-defined]
     "aten::select": _select,
-    "aten::einsum": _by(torch.einsum),
+    "aten::einsum": lambda args, _: (torch.einsum, (args[0], *args[1])),
     "aten::slice": _slice,
     "aten::index": _index,
     "aten::to": _to,

@@ -476,8 +476,8 @@ class Recorder(TorchFunctionMode):
                     continue
                 hint = called_for(frame, index) or self.recording.hints[ref.name]
                 inner = self.call("getitem", (ref, index), {}, element, location_of(frame), hint)
-                if calling_frame() is frame and (variable := called_for(frame, index) or variable_of(frame)):
-                    self.recording.variables.setdefault(inner.name, variable)
+                if calling_frame() is frame:
+                    self.call_as(inner.name, called_for(frame, index) or variable_of(frame), frame)
                 self.elements(inner, element, None)
                 self.without_gradient(inner, element, frame)
 

@@ -306,6 +306,42 @@ class Looped(Layers):
         return self.b(h)
 
 
+class LoopedOverNoise(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        noise, h = torch.randn(4, len(x), 3), x
+        for t in range(4):
+            h = torch.tanh(self.a(h)) + 0.1 * noise[t]
+        return self.b(h)
+
+
+class LoopedOverColumns(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        noise, hs, h = torch.randn(len(x), 4, 3), [], x
+        for t in range(4):
+            h = torch.tanh(self.a(h)) + 0.1 * noise[:, t]
+            hs.append(h)
+        return self.b(torch.stack(hs, 1))
+
+
+class Largest(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        k = (self.a(x) - torch.log(-torch.log(torch.rand_like(x)))).max(-1).indices
+        return self.b(x) * k[:, None]
+
+
+class Gaussian(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        lower = torch.linalg.cholesky(self.a.weight @ self.a.weight.mT + torch.eye(3))
+        z = self.a(x) + torch.einsum("ij,bj->bi", lower, torch.randn_like(x))
+        return self.b(z)
+
+
+class Powers(Layers):
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.rand_like(x) ** (1 / self.a(x).exp())
+        return self.b(z)
+
+
 class InPairs(Layers):
     def forward(self, x: Tensor) -> Tensor:
         z, w = self.a(x) + torch.randn_like(x), self.b(x) + torch.randn_like(x)
@@ -337,11 +373,27 @@ class Sliced(Layers):
         return z.exp() + rest[:, :2]
 
 
-@pytest.mark.parametrize("kind", [InOneLine, Labels, Soft, Looped, InPairs, Keyed, Squeezed, Sliced])
+KINDS = [InOneLine, Labels, Soft, Looped, LoopedOverNoise, LoopedOverColumns, InPairs, Keyed, Squeezed, Sliced]
+KINDS += [Largest, Gaussian, Powers]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_exported_program_has_all_variables_of_the_module(kind: type[nn.Module]):
     module = kind()
     assert sites(exported(module)) == sites(module)
     assert dgm.check(module, (X,)).ok and dgm.check(exported(module), (X,)).ok
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind is not InOneLine])
+def test_a_graph_that_knows_no_lines_has_the_laws_of_the_module(kind: type[nn.Module]):
+    """Of ``exp(mean + noise)`` either may be the variable; of what a label is made of, only the label."""
+    module = kind()
+    graph = torch.export.export(module, (X,)).module()
+    for node in graph.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    latents = [(role, family) for role, _, family in sites(graph) if role == "latent"]
+    assert latents == [(role, family) for role, _, family in sites(module) if role == "latent"]
+    assert dgm.check(graph, (X,)).ok
 
 
 def test_a_size_that_an_exported_program_reads_may_differ():
