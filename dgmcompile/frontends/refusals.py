@@ -414,6 +414,18 @@ def certain_target(name: str, draws: bool, location: Location | None) -> Diagnos
     )
 
 
+def whole_target(name: str, location: Location | None) -> Diagnostic:
+    """A result of whole numbers or truth values that has no law of its own."""
+    return Diagnostic(
+        severity="warning",
+        code="whole-target",
+        message=f"{name!r} has whole numbers without a law: it is compared by its squared distance, with no gradient",
+        location=location,
+        help="return the draws themselves, put together by nothing but cat, stack and assignments, or their law, "
+        "as in dgm.target('label', Categorical(logits=logits))",
+    )
+
+
 def kept_noise(reason: str, location: Location | None) -> Diagnostic:
     """Noise of a program of plain PyTorch that is made into no random variable."""
     return Diagnostic(

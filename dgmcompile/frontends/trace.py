@@ -188,7 +188,7 @@ class _Program:
         graph = self._built(base.recording, with_roles(nodes, targets), sized.classes, guards + sized.guards, draws)
         observed = any(node.site is not None and node.site.role == "target" for node in nodes)
         chosen = [] if observed or targets is not None else [refusals.chosen_targets(graph.targets)]
-        told = [*_kept_noises(recovered, base), *_certain_targets(graph)] if recovered else []
+        told = [*_kept_noises(recovered, base), *_certain_targets(graph), *_whole_targets(graph)] if recovered else []
         return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base), *chosen, *told))
 
     def _lifted(self, nodes: Sequence[Node], recording: Recording) -> Lifted:
@@ -476,6 +476,14 @@ def _certain_targets(graph: Graph) -> Iterator[Diagnostic]:
         is_value = sample.site is not None and sample.site.role == "target" and not _is_drawn(sample)
         if is_value and draws.isdisjoint(graph.ancestors([sample.name])):
             yield refusals.certain_target(sample.name, bool(draws), sample.location)
+
+
+def _whole_targets(graph: Graph) -> Iterator[Diagnostic]:
+    """Of the results that are whole numbers, and no draws."""
+    for sample in graph.samples:
+        is_value = sample.site is not None and sample.site.role == "target" and not _is_drawn(sample)
+        if is_value and sample.dtype is not None and not (sample.dtype.is_floating_point or sample.dtype.is_complex):
+            yield refusals.whole_target(sample.name, sample.location)
 
 
 def _is_drawn(node: Node) -> bool:

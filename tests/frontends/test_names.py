@@ -270,6 +270,70 @@ def test_a_result_that_gathers_draws_makes_them_the_targets():
     assert report.ok and "output" in {site.name for site in report.sites}
 
 
+class Tokens(nn.Module):
+    """Sequences of tokens, each of which is drawn from the ones before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.below, self.cell, self.above = nn.Embedding(5, 8), nn.GRUCell(8, 8), nn.Linear(8, 5)
+
+    def next(self, token: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.cell(self.below(token), h)
+        return torch.multinomial(torch.softmax(self.above(h), -1), 1).squeeze(-1), h
+
+    def assigned(self, h: Tensor) -> Tensor:
+        tokens, token = torch.zeros(len(h), 3, dtype=torch.long), torch.zeros(len(h), dtype=torch.long)
+        for t in range(3):
+            token, h = self.next(token, h)
+            tokens[:, t] = token
+        return tokens
+
+    def read_again(self, h: Tensor) -> Tensor:
+        tokens = h.new_zeros(len(h), 4, dtype=torch.long)
+        for t in range(3):
+            tokens[:, t + 1], h = self.next(tokens[:, t], h)
+        return tokens
+
+    def joined(self, h: Tensor) -> Tensor:
+        tokens = torch.zeros(len(h), 1, dtype=torch.long)
+        for _ in range(3):
+            token, h = self.next(tokens[:, -1], h)
+            tokens = torch.cat([tokens, token[:, None]], 1)
+        return tokens[:, 1:]
+
+
+class Others(Tokens):
+    """Not all that was drawn is returned, or it is a number that was computed."""
+
+    def the_last(self, h: Tensor) -> Tensor:
+        return self.joined(h)[:, -1]
+
+    def without_the_first(self, h: Tensor) -> Tensor:
+        return self.joined(h)[:, 1:]
+
+    def overwritten(self, h: Tensor) -> Tensor:
+        tokens = self.assigned(h)
+        tokens[:, 2] = self.next(tokens[:, 2], h)[0]
+        return tokens
+
+    def counted(self, h: Tensor) -> Tensor:
+        return self.assigned(h).sum(-1)
+
+
+@pytest.mark.parametrize("kind", ["assigned", "read_again", "joined"])
+def test_tokens_that_are_put_together_are_the_targets(kind: str):
+    graph = dgm.trace(getattr(Tokens(), kind), (values(5, 8),))
+    assert not graph.latents and not graph.warnings
+    assert [(node.family, node.site.role) for node in graph.samples if node.site] == [("Categorical", "target")] * 3
+    assert dgm.check(getattr(Tokens(), kind), (values(5, 8),)).ok
+
+
+@pytest.mark.parametrize("kind", ["the_last", "without_the_first", "overwritten", "counted"])
+def test_whole_numbers_that_have_no_law_are_told(kind: str):
+    graph = dgm.trace(getattr(Others(), kind), (values(5, 8),))
+    assert len(graph.latents) >= 3 and [warning.code for warning in graph.warnings] == ["whole-target"]
+
+
 def test_a_draw_is_not_called_as_another_value_that_is_made_of_it():
     net = nn.Linear(3, 3)
 
