@@ -5,7 +5,8 @@ The weights get no gradient: the label is all that depends on them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -49,33 +50,38 @@ def _label_and_coordinates(value: Shape, params: Mapping[str, Shape]) -> tuple[S
     return (value[:-1], value)
 
 
-_GUMBEL_NOISES = (NoiseSource(STANDARD_EXPONENTIAL), NoiseSource(STANDARD_NORMAL))
-_UNIFORM_NOISES = (NoiseSource(STANDARD_UNIFORM, torch.float64), NoiseSource(STANDARD_NORMAL))
-_LOGITS = frozenset({"component_logits"})
+def _mixture(
+    family: str,
+    params: tuple[str, ...],
+    by_gumbel: Callable[..., Tensor],
+    by_inverse_cdf: Callable[..., Tensor],
+) -> NoiseTransform:
+    transform = NoiseTransform(
+        family=family,
+        noises=(NoiseSource(STANDARD_EXPONENTIAL), NoiseSource(STANDARD_NORMAL)),
+        params=params,
+        forward=Formula.of(by_gumbel),
+        noise_shapes=_labels_and_coordinates,
+        differentiable=False,
+        no_gradient=frozenset({"component_logits"}),
+        event_dim=1,
+        source=_SOURCE,
+    )
+    by_uniform = replace(
+        transform,
+        noises=(NoiseSource(STANDARD_UNIFORM, torch.float64), NoiseSource(STANDARD_NORMAL)),
+        forward=Formula.of(by_inverse_cdf),
+        noise_shapes=_label_and_coordinates,
+        source=_BY_INVERSE_CDF,
+    )
+    return replace(transform, variants={"inverse_cdf": by_uniform})
 
-MIXTURE_OF_DIAG_NORMALS = NoiseTransform(
-    family="MixtureOfDiagNormals",
-    noises=_GUMBEL_NOISES,
-    params=("locs", "coord_scale", "component_logits"),
-    forward=Formula.of(mixture_of_diag_normals_from_noise),
-    noise_shapes=_labels_and_coordinates,
-    differentiable=False,
-    no_gradient=_LOGITS,
-    event_dim=1,
-    variants={
-        "inverse_cdf": NoiseTransform(
-            family="MixtureOfDiagNormals",
-            noises=_UNIFORM_NOISES,
-            params=("locs", "coord_scale", "component_logits"),
-            forward=Formula.of(mixture_of_diag_normals_by_inverse_cdf),
-            noise_shapes=_label_and_coordinates,
-            differentiable=False,
-            no_gradient=_LOGITS,
-            event_dim=1,
-            source=_BY_INVERSE_CDF,
-        )
-    },
-    source=_SOURCE,
+
+MIXTURE_OF_DIAG_NORMALS = _mixture(
+    "MixtureOfDiagNormals",
+    ("locs", "coord_scale", "component_logits"),
+    mixture_of_diag_normals_from_noise,
+    mixture_of_diag_normals_by_inverse_cdf,
 )
 
 
@@ -91,29 +97,11 @@ def mixture_of_diag_normals_shared_covariance_by_inverse_cdf(
     return at_label(locs, categorical_by_inverse_cdf(label_noise, component_logits), 1) + coord_scale * noise
 
 
-MIXTURE_OF_DIAG_NORMALS_SHARED_COVARIANCE = NoiseTransform(
-    family="MixtureOfDiagNormalsSharedCovariance",
-    noises=_GUMBEL_NOISES,
-    params=("locs", "coord_scale", "component_logits"),
-    forward=Formula.of(mixture_of_diag_normals_shared_covariance_from_noise),
-    noise_shapes=_labels_and_coordinates,
-    differentiable=False,
-    no_gradient=_LOGITS,
-    event_dim=1,
-    variants={
-        "inverse_cdf": NoiseTransform(
-            family="MixtureOfDiagNormalsSharedCovariance",
-            noises=_UNIFORM_NOISES,
-            params=("locs", "coord_scale", "component_logits"),
-            forward=Formula.of(mixture_of_diag_normals_shared_covariance_by_inverse_cdf),
-            noise_shapes=_label_and_coordinates,
-            differentiable=False,
-            no_gradient=_LOGITS,
-            event_dim=1,
-            source=_BY_INVERSE_CDF,
-        )
-    },
-    source=_SOURCE,
+MIXTURE_OF_DIAG_NORMALS_SHARED_COVARIANCE = _mixture(
+    "MixtureOfDiagNormalsSharedCovariance",
+    ("locs", "coord_scale", "component_logits"),
+    mixture_of_diag_normals_shared_covariance_from_noise,
+    mixture_of_diag_normals_shared_covariance_by_inverse_cdf,
 )
 
 
@@ -131,29 +119,11 @@ def gaussian_scale_mixture_by_inverse_cdf(
     return coord_scale * at_label(component_scale, label, 0).unsqueeze(-1) * noise
 
 
-GAUSSIAN_SCALE_MIXTURE = NoiseTransform(
-    family="GaussianScaleMixture",
-    noises=_GUMBEL_NOISES,
-    params=("coord_scale", "component_logits", "component_scale"),
-    forward=Formula.of(gaussian_scale_mixture_from_noise),
-    noise_shapes=_labels_and_coordinates,
-    differentiable=False,
-    no_gradient=_LOGITS,
-    event_dim=1,
-    variants={
-        "inverse_cdf": NoiseTransform(
-            family="GaussianScaleMixture",
-            noises=_UNIFORM_NOISES,
-            params=("coord_scale", "component_logits", "component_scale"),
-            forward=Formula.of(gaussian_scale_mixture_by_inverse_cdf),
-            noise_shapes=_label_and_coordinates,
-            differentiable=False,
-            no_gradient=_LOGITS,
-            event_dim=1,
-            source=_BY_INVERSE_CDF,
-        )
-    },
-    source=_SOURCE,
+GAUSSIAN_SCALE_MIXTURE = _mixture(
+    "GaussianScaleMixture",
+    ("coord_scale", "component_logits", "component_scale"),
+    gaussian_scale_mixture_from_noise,
+    gaussian_scale_mixture_by_inverse_cdf,
 )
 
 

@@ -12,6 +12,7 @@ from pyro.distributions import transforms as T
 from torch import Tensor, nn
 
 from tests import seeds
+from tests.programs.compositions import Bend
 
 
 class ComposedLaw(nn.Module):
@@ -118,27 +119,6 @@ class MixtureOfSteps(ComposedLaw):
         steps = [T.AffineTransform(self.loc, positive(self.slope)), T.ExpTransform()]
         components = dist.TransformedDistribution(dist.Normal(self.loc, 0.5), steps)
         return dist.MixtureSameFamily(dist.Categorical(logits=self.weights), components)
-
-
-class Bend(T.Transform):
-    """A user's own step."""
-
-    domain = codomain = dist.constraints.real
-    bijective = True
-    sign = 1
-
-    def __init__(self, slope: Tensor) -> None:
-        super().__init__()
-        self.slope = slope
-
-    def _call(self, x: Tensor) -> Tensor:
-        return torch.sinh(x) * self.slope.exp()
-
-    def _inverse(self, y: Tensor) -> Tensor:
-        return torch.asinh(y * torch.exp(-self.slope))
-
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        return torch.cosh(x).log() + self.slope
 
 
 class MixtureOfRecordedSteps(ComposedLaw):
