@@ -275,4 +275,7 @@ def _repeated(tensor: Tensor, dim: int, size: int) -> Tensor:
 def _other_values(tensor: Tensor) -> Tensor:
     """The same elements in another order, and smaller where they are real numbers (so probabilities stay such)."""
     rolled = tensor.roll(1, 0) if tensor.dim() else tensor
-    return rolled * 0.9 if tensor.is_floating_point() else rolled
+    if not tensor.is_floating_point():
+        return rolled
+    wide = rolled.float() if tensor.dtype.itemsize == 1 else rolled  # of 8 bits there is no arithmetic
+    return (wide * 0.9).to(tensor.dtype)

@@ -82,7 +82,8 @@ def _handled(model: Any) -> Any:
 
 
 def as_callable(model: Any) -> Callable[..., Any]:
-    """What is run of a model: of an exported program its module, which shares its parameters; what was compiled.
+    """What is run of a model: of an exported program its module, which shares its parameters; what was compiled, or
+    is run in parallel.
 
     Errors:
         `CompileError` ``compiled-model`` of what TorchScript runs.
@@ -95,6 +96,8 @@ def as_callable(model: Any) -> Callable[..., Any]:
             return model.module()
         case "OptimizedModule":  # `torch.compile` of a module, whose name for it is in each path
             return model._orig_mod
+        case "DataParallel" | "DistributedDataParallel":
+            return as_callable(model.module)
         case _:
             return model
 

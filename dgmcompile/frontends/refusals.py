@@ -190,7 +190,8 @@ def state_write(path: str, location: Location | None) -> Diagnostic:
         code="state-write",
         message=f"the model writes into {path!r}, which it reads: the next call would find another value",
         location=location,
-        help="write into a clone, or keep the state outside of the model and pass it as an argument",
+        help="write into a clone, or keep the state outside of the model and pass it as an argument; what moves it in "
+        "training only (spectral_norm) is recorded after eval()",
     )
 
 

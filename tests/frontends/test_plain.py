@@ -166,6 +166,30 @@ def test_a_model_that_torch_compiles_is_the_model_that_it_was_made_of():
     assert dgm.compile(dgm.pair(torch.compile(model), Model(), model_args=(values(5, 3),)))(values(4, 3)).total > 0
 
 
+def test_a_model_that_runs_in_parallel_is_the_model():
+    class Generator(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(3, 2)
+
+        def forward(self, n: int) -> Tensor:
+            z = torch.randn(n, 3)
+            return self.head(z)
+
+    model = Generator()
+    assert str(dgm.trace(nn.DataParallel(model), (4,))) == str(dgm.trace(model, (4,)))
+    assert dgm.check(nn.DataParallel(model), (4,)).ok
+    assert dgm.pair(nn.DataParallel(model), Generator(), model_args=(4,)).latents
+
+
+def test_an_argument_may_be_of_8_bits():
+    def model(x: Tensor) -> Tensor:
+        return x.float() + torch.randn(x.shape)
+
+    x = values(4, 3).to(torch.float8_e4m3fn)
+    assert [node.family for node in dgm.trace(model, (x,)).samples] == ["Normal"]
+
+
 def test_variables_of_old_programs_are_tensors():
     layer = nn.Linear(3, 3)
 
