@@ -266,10 +266,22 @@ class Algebra:
         node, rank = self._copied(a), self.rank(a)
         if isinstance(node, Call) and self._word(node) == "softmax":
             return (node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")) in (-1, rank - 1)
+        if isinstance(node, Call) and self._word(node) in ("div", "divide", "true_divide"):
+            return self.sign(node.args[0]) == 1 and self._is_sum_of(node.args[1], node.args[0])
         value = None if node is None else self._fixed(node)
         if value is None or value.dim() == 0 or not value.is_floating_point() or bool((value < 0).any()):
             return False
         return torch.allclose(value.sum(-1), torch.ones(()).to(value), atol=1e-6)
+
+    def _is_sum_of(self, a: Arg, parts: Arg) -> bool:
+        """Over the last dim, which is kept."""
+        node = self._copied(a)
+        if not isinstance(node, Call) or self._word(node) != "sum" or node.args[0] != parts:
+            return False
+        given = {**dict(zip(("dim", "keepdim"), node.args[1:], strict=False)), **node.kwargs}
+        if self.rank(parts) == 1 and given.get("dim") is None:
+            return True
+        return given.get("keepdim") is True and given.get("dim") in (-1, self.rank(parts) - 1, (-1,), [-1])
 
     def is_fixed(self, a: Arg) -> bool:
         """Is it a number, a literal, or what is filled with one, or a tensor that is not trained?"""

@@ -10,6 +10,7 @@ import torch
 
 from dgmcompile.frontends.algebra import Algebra
 from dgmcompile.frontends.forms import BY_RANK, EXP_MINUS, FLIPPED, MINUS_EXPM1, Form, Operation, Rule, is_near, rules
+from dgmcompile.frontends.labels import keeps_labels
 from dgmcompile.frontends.multiples import shifted
 from dgmcompile.ir.graph import Arg, Ref, TransformStep
 
@@ -113,8 +114,14 @@ def _rsqrt(form: Form, call: Operation, algebra: Algebra) -> Form | None:
 
 
 def _clamp(form: Form, call: Operation, algebra: Algebra) -> Form | None:
-    """Where it keeps all but the first and the last number of a generator, it does nothing."""
-    low, high, step = call.given(1, "min"), call.given(2, "max"), torch.finfo(torch.float32).eps
+    """Where it keeps all but the first and the last number of a generator, or all labels, it does nothing."""
+    places = {"clamp_min": (1, None), "clamp_max": (None, 1)}
+    low, high = (
+        at and call.given(at, name) for at, name in zip(places.get(call.word, (1, 2)), ("min", "max"), strict=True)
+    )
+    step = torch.finfo(torch.float32).eps
+    if form.family == "Categorical":
+        return form if keeps_labels(form, low, high, algebra) else None
     if not (low is None or isinstance(low, int | float)) or not (high is None or isinstance(high, int | float)):
         return None
     if is_near(form, "Uniform", low=0, high=1):
@@ -148,5 +155,5 @@ CURVES: Mapping[str, Rule] = {
     **rules("pow", _pow),
     **rules("sqrt", _sqrt),
     **rules("rsqrt", _rsqrt),
-    **rules("clamp clip clamp_min", _clamp),
+    **rules("clamp clip clamp_min clamp_max", _clamp),
 }

@@ -184,13 +184,29 @@ def _sum(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     return replace(form, family="Categorical", is_column=keepdim is True)
 
 
+_SIDES = frozenset(["right", "side"])
+"""On which a number counts that is equal to a sum, which none is."""
+
+
 def _searchsorted(form: Form, call: Operation, algebra: Algebra) -> Form | None:
-    if call.position != 1 or call.kwargs or call.after != call.before:
+    if call.position != 1 or not _SIDES.issuperset(call.kwargs) or call.after != call.before:
         return None
     label = _by_inverse_cdf(form, algebra.cumulated(call.args[0]))
     if algebra.rank(call.args[0]) == 1:
         return label
     return label and replace(label, is_column=True) if call.last == 1 else None
+
+
+def _bucketize(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    if call.position != 0 or not _SIDES.issuperset(call.kwargs):
+        return None
+    return _by_inverse_cdf(form, algebra.cumulated(call.args[1]))
+
+
+def keeps_labels(form: Form, low: Arg, high: Arg, algebra: Algebra) -> bool:
+    """Are all labels between these numbers? Rounded sums of probabilities may end a little below 1."""
+    count = _labels(form, algebra)
+    return form.family == "Categorical" and low in (None, 0) and isinstance(count, int) and high in (None, count - 1)
 
 
 def _label(form: Form, call: Operation, algebra: Algebra) -> Form | None:
@@ -267,4 +283,5 @@ LABELS: Mapping[str, Rule] = {
     **rules("softmax", _softmax),
     **rules("sum", _sum),
     **rules("searchsorted", _searchsorted),
+    **rules("bucketize", _bucketize),
 }

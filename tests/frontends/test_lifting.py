@@ -235,6 +235,29 @@ LABELS: dict[str, tuple[Callable[[], Tensor], str]] = {
         lambda: torch.searchsorted(torch.softmax(MEAN.expand(ROWS), -1).cumsum(-1), torch.rand(4000, 1)).squeeze(-1),
         "Categorical",
     ),
+    "searchsorted(cdf, rand, right=True)": (
+        lambda: torch.searchsorted(SHARES.cumsum(-1), torch.rand(4000), right=True),
+        "Categorical",
+    ),
+    "searchsorted(cdf, rand).clamp(max=2)": (
+        lambda: torch.searchsorted(SHARES.cumsum(-1), torch.rand(4000)).clamp(max=2),
+        "Categorical",
+    ),
+    "searchsorted(cdf, rand).clamp_max(2)": (
+        lambda: torch.searchsorted(SHARES.cumsum(-1), torch.rand(4000)).clamp_max(2),
+        "Categorical",
+    ),
+    "bucketize(rand, cdf)": (lambda: torch.bucketize(torch.rand(4000), SHARES.cumsum(-1)), "Categorical"),
+    "sums of w / w.sum()": (
+        lambda: torch.searchsorted(((weights := MEAN.exp()) / weights.sum()).cumsum(-1), torch.rand(4000)),
+        "Categorical",
+    ),
+    "sums of w / w.sum(-1, keepdim=True)": (
+        lambda: torch.searchsorted(
+            (weights := MEAN.exp().expand(ROWS)).div(weights.sum(-1, keepdim=True)).cumsum(-1), torch.rand(4000, 1)
+        ).squeeze(-1),
+        "Categorical",
+    ),
     "(rand > cdf).sum(-1)": (
         lambda: (torch.rand(4000, 1) > torch.softmax(MEAN, -1).cumsum(-1)).sum(-1),
         "Categorical",
@@ -316,6 +339,11 @@ KEPT: dict[str, Callable[[], Tensor]] = {
     "einsum of another batch": lambda: torch.einsum("bij,bsj->bsi", cholesky().expand(2, 3, 3), torch.randn(2, 4, 3)),
     "addmm in another measure": lambda: torch.addmm(MEAN.expand(4, 3), torch.randn(4, 3), cholesky().T, alpha=2),
     "sums of no probabilities": lambda: torch.searchsorted(PROBS.cumsum(-1), torch.rand(4)),
+    "sums of shares of another sum": lambda: torch.searchsorted(
+        (MEAN.exp() / SCALE.exp().sum()).cumsum(-1), torch.rand(4)
+    ),
+    "shares of what is of any sign": lambda: torch.searchsorted((MEAN / MEAN.sum()).cumsum(-1), torch.rand(4)),
+    "labels that are cut": lambda: torch.searchsorted(SHARES.cumsum(-1), torch.rand(4)).clamp(max=1),
     "sums over the batch": lambda: (torch.rand(4, 1) > torch.softmax(MEAN.expand(4, 3), 0).cumsum(-1)).sum(-1),
     "sums of what is not in order": lambda: (torch.rand(4, 1) > torch.softmax(MEAN, -1)).sum(-1),
     "not yet passed": lambda: (torch.rand(4, 1) < torch.softmax(MEAN, -1).cumsum(-1)).sum(-1),
