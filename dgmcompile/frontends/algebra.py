@@ -172,6 +172,11 @@ class Algebra:
             raise ValueError("no column")
         return self._add("torch.Tensor.squeeze", (a, -1), {}, (node.shape or ())[:-1], node.dtype)
 
+    def unsqueezed(self, a: Arg) -> Arg:
+        """With a last dim of one element."""
+        node = self._real(a)
+        return self._add("torch.Tensor.unsqueeze", (a, -1), {}, (*(node.shape or ()), 1), node.dtype)
+
     def zeros(self, matrix: Ref) -> Ref:
         """As many as the matrix has rows."""
         node = self._node(matrix.name)

@@ -44,6 +44,8 @@ def scaled(form: Form, factor: Arg, algebra: Algebra) -> Form | None:
     if family == "Uniform":
         low, high = (algebra.mul(factor, given[name]) for name in ("low", "high"))
         return form.with_params(low=low, high=high) if sign > 0 else form.with_params(FLIPPED, low=high, high=low)
+    if family == "MultivariateNormal":
+        return _gaussian_vector(form, factor, sign, algebra)
     if sign < 0:
         return _negative(scaled(form, algebra.mul(-1, factor), algebra))
     if family == "Gumbel":
@@ -68,6 +70,17 @@ def _symmetric(form: Form, factor: Arg, algebra: Algebra) -> Form:
         factor = algebra.mul(-1, factor)
         return form.with_params(NEGATED if is_normal else FLIPPED, loc=loc, scale=algebra.mul(factor, scale))
     return form.with_params(loc=loc, scale=algebra.mul(factor, scale))
+
+
+def _gaussian_vector(form: Form, factor: Arg, sign: int, algebra: Algebra) -> Form | None:
+    """Its rows are scaled. It is the law of its negative around 0 as well, of another factor of its covariance."""
+    loc, matrix = form.params["loc"], form.params["scale_tril"]
+    if algebra.rank(factor) and (form.is_column or algebra.size(factor, -1) != algebra.size(matrix, -1)):
+        return None
+    moved = {"loc": None if loc is None else algebra.mul(factor, loc)}
+    rows = factor if sign > 0 else algebra.mul(-1, factor)
+    rows = algebra.unsqueezed(rows) if algebra.rank(rows) else rows
+    return form.with_params(*([] if sign > 0 else [NEGATED]), **moved, scale_tril=algebra.mul(rows, matrix))
 
 
 def _is_scale(form: Form, factor: Arg, algebra: Algebra) -> bool:
