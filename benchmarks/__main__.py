@@ -1,4 +1,4 @@
-"""``python -m benchmarks [steps|plain|tracing|nuts ...] [--device cuda]``.
+"""``python -m benchmarks [steps|plain|tracing|sequences|nuts ...] [--device cuda]``.
 
 Two threads, and glibc told to keep the memory that it frees. The loss steps run on any device.
 """
@@ -17,11 +17,14 @@ def main() -> None:
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks", *sys.argv[1:]], {**os.environ, **_MALLOC})
     import torch
 
-    from benchmarks import nuts, plain, steps, tracing
+    from benchmarks import nuts, plain, sequences, steps, tracing
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "wanted", nargs="*", choices=["steps", "plain", "tracing", "nuts"], default=["steps", "plain", "tracing"]
+        "wanted",
+        nargs="*",
+        choices=["steps", "plain", "tracing", "sequences", "nuts"],
+        default=["steps", "plain", "tracing"],
     )
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="of the loss steps")
     given = parser.parse_args()
@@ -35,6 +38,8 @@ def main() -> None:
         print()
     if "tracing" in given.wanted:
         tracing.run()
+    if "sequences" in given.wanted:  # by name only, as the next
+        sequences.run(given.device)
     if "nuts" in given.wanted:  # by name only: it takes minutes
         torch.set_num_threads(1)  # a dozen numbers at a time
         nuts.run()

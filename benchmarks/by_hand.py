@@ -101,3 +101,66 @@ def vrnn(teacher: Any, student: Any, args: tuple[Tensor], noise: Mapping[str, Te
         total = total + kl_bernoulli(p_logit, logit).sum() + kl_normal(p_move, p_spread, *move).sum()
         h, c = student.cell(torch.cat([z, values[t]], dim=-1), (h, c))
     return total / batch
+
+
+def vrnn_hoisted(teacher: Any, student: Any, args: tuple[Tensor], noise: Mapping[str, Tensor], weight: float) -> Tensor:
+    """The same with all that no step waits for out of the loops; ``noise`` is that of all steps, with the steps first.
+
+    What the state is multiplied by is one product a step, and of the gates only that and the latents' is in the loop.
+    """
+    strokes = args[0]
+    batch, latent = len(strokes), noise["z_noise"].shape[-1]
+
+    def first(model: Any) -> tuple[Tensor, Tensor, list[int]]:
+        """The weights and biases that the state meets first, in one matrix, and where it is cut."""
+        weights = [model.prior[0].weight, model.cell.weight_hh]
+        biases = [model.prior[0].bias, model.cell.bias_hh + model.cell.bias_ih]
+        return torch.cat(weights), torch.cat(biases), [len(bias) for bias in biases]
+
+    def gated(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        i, f, g, o = gates.chunk(4, -1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c
+
+    def prior(model: Any, features: Tensor) -> tuple[Tensor, Tensor]:
+        loc, scale = model.prior[2](torch.relu(features)).chunk(2, -1)
+        return loc, F.softplus(scale)
+
+    with torch.no_grad():
+        weights, biases, parts = first(teacher)
+        of_z, of_h = teacher.decoder[0].weight.split([latent, teacher.hidden], -1)
+        weights, parts = torch.cat([weights, of_h]), [*parts, len(of_h)]
+        biases = torch.cat([biases, teacher.decoder[0].bias])
+        c = strokes.new_zeros(batch, teacher.hidden)
+        h, pens, laws, zs = c, torch.logit(noise["pen_noise"]), list[tuple[Tensor, ...]](), list[Tensor]()
+        for z_noise, pen_noise, move_noise in zip(noise["z_noise"], pens, noise["move_noise"], strict=True):
+            features, gates, below = F.linear(h, weights, biases).split(parts, -1)
+            loc, scale = prior(teacher, features)
+            z = loc + scale * z_noise
+            hidden = torch.relu(below + z @ of_z.T)
+            logit, move, spread = teacher.decoder[2](hidden).split([1, 2, 2], -1)
+            spread = F.softplus(spread)
+            value = torch.cat([(pen_noise > -logit).to(logit.dtype), move + spread * move_noise], -1)
+            h, c = gated(gates + torch.cat([z, value], -1) @ teacher.cell.weight_ih.T, c)
+            laws.append((loc, scale, logit, move, spread))
+            zs.append(value)
+        ours = [torch.stack(law) for law in zip(*laws, strict=True)]
+        values = torch.stack(zs)
+    weights, biases, parts = first(student)
+    of_z, of_value = student.cell.weight_ih.split([latent, 3], -1)
+    given = (values @ of_value.T).unbind(0)
+    c = strokes.new_zeros(batch, student.hidden)
+    h, hs, priors, drawn = c, list[Tensor](), list[tuple[Tensor, Tensor]](), list[Tensor]()
+    for z_noise, part in zip(noise["z_noise"], given, strict=True):
+        features, gates = F.linear(h, weights, biases).split(parts, -1)
+        loc, scale = prior(student, features)
+        z = loc + scale * z_noise
+        hs.append(h)
+        drawn.append(z)
+        priors.append((loc, scale))
+        h, c = gated(gates + part + z @ of_z.T, c)
+    loc, scale = (torch.stack(law) for law in zip(*priors, strict=True))
+    output = student.decoder(torch.cat([torch.stack(drawn), torch.stack(hs)], -1))
+    logit, move, spread = output.split([1, 2, 2], -1)
+    total = weight * kl_normal(ours[0], ours[1], loc, scale).sum() + kl_bernoulli(ours[2], logit).sum()
+    return (total + kl_normal(ours[3], ours[4], move, F.softplus(spread)).sum()) / batch
