@@ -60,7 +60,9 @@ def source_of(graph: Graph) -> str:
     return _emit(graph, format_of_convolutions).text
 
 
-def compile_graph(graph: Graph, memory_format: torch.memory_format | None = None) -> nn.Module:
+def compile_graph(
+    graph: Graph, memory_format: torch.memory_format | None = None, *, readable: bool = True
+) -> nn.Module:
     """The module that runs the text of `source_of`, with the user's own tensors; ``source`` holds the text.
 
     Parameters and buffers are those of ``graph.binding``: training the module trains the user's model. The teacher
@@ -70,10 +72,11 @@ def compile_graph(graph: Graph, memory_format: torch.memory_format | None = None
         memory_format: in which the user's own tensors lie from then on, as by ``module.to(memory_format=...)``;
             ``torch.channels_last`` makes convolutions of images faster. By default they stay as they are, and the
             text lacks the line that files of such models have for it.
+        readable: is the text laid out for people? It takes a while.
     Errors:
         As `source_of`.
     """
-    emitted = _emit(graph, lambda root: memory_format)
+    emitted = _emit(graph, lambda root: memory_format, readable)
     if memory_format is not None:
         for part in emitted.parts:
             lay_out(part.state.root, memory_format)
@@ -117,21 +120,25 @@ class _Emitted:
 
 @dataclass
 class File:
-    """What is written so far; ``layout``: which memory format the class of a state converts itself to."""
+    """What is written so far.
+
+    ``layout``: which memory format the class of a state converts itself to; ``readable``: is it laid out for people?
+    """
 
     graph: Graph
     layout: Layout
     texts: Texts
     namespace: Namespace
     reserved: frozenset[str]
+    readable: bool = True
     formulas: dict[str, Formula] = field(default_factory=dict[str, Formula])
 
     @classmethod
-    def of(cls, graph: Graph, layout: Layout) -> File:
+    def of(cls, graph: Graph, layout: Layout, readable: bool = True) -> File:
         texts = texts_of(all_formulas(graph))
         ours = ("State", "load_weights", "state_from_store", "read_weights", "name_in_program", *_PAIR_NAMES)
         reserved = frozenset({*texts.definitions, *texts.imports, *STANDARD, *ours})
-        return cls(graph, layout, texts, Namespace(reserved), reserved)
+        return cls(graph, layout, texts, Namespace(reserved), reserved, readable)
 
     def __post_init__(self) -> None:
         self.classes = Classes(self.namespace, self.reserved, self.formulas)
@@ -146,11 +153,12 @@ class File:
         loader.add("load_weights", load_weights)
         body = [*helpers.definitions.values(), *definitions, *loader.definitions.values()]
         imports = import_lines(body, {**self.texts.imports, **helpers.imports, **loader.imports})
-        return formatted("\n\n\n".join([f"{title}\n\n{imports}", *body]) + "\n")
+        text = "\n\n\n".join([f"{title}\n\n{imports}", *body]) + "\n"
+        return formatted(text) if self.readable else text
 
 
-def _emit(graph: Graph, layout: Layout) -> _Emitted:
-    file = File.of(graph, layout)
+def _emit(graph: Graph, layout: Layout, readable: bool = True) -> _Emitted:
+    file = File.of(graph, layout, readable)
     return _emit_pair(file) if is_pair(graph) else _emit_program(file)
 
 

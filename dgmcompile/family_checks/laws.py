@@ -465,7 +465,7 @@ class Composed(Law):
 
         with _default_dtype(self.dtype):
             graph = trace(model, (torch.zeros(11), self.tensors), targets="x")
-        return compile_graph(lower(graph))
+        return compile_graph(lower(graph), readable=False)
 
     @property
     def discrete(self) -> bool:

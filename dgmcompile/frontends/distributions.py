@@ -171,11 +171,17 @@ def methods_of_distributions(seen: Mapping[str, Method]) -> Iterator[None]:
 
 
 def _classes(cls: type) -> list[type]:
-    return list(dict.fromkeys([cls, *(inner for sub in cls.__subclasses__() for inner in _classes(sub))]))
+    found = {cls: None}
+    todo = [cls]
+    while todo:
+        new = [sub for sub in todo.pop().__subclasses__() if sub not in found]
+        found.update(dict.fromkeys(new))
+        todo += new
+    return list(found)
 
 
 def _passing(original: Callable[..., Any], seen: Method) -> Callable[..., Any]:
-    @functools.wraps(original)
+    @functools.wraps(original, assigned=("__name__",), updated=())  # hundreds at each recording
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         return seen(original, self, args, kwargs)
 

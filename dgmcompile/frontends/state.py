@@ -149,7 +149,10 @@ def _store_tables(store: ParamStoreDict) -> list[tuple[Any, dict[Any, Any]]]:
 
 def seed_everything(seed: int) -> None:
     """Other random values at every run; inside `preserved` only."""
-    torch.manual_seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # which would note, for the day when there is one, from where it was called
+        torch.default_generator.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
 

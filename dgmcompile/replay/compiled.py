@@ -33,8 +33,8 @@ class Compiled:
         drawn = lower(semi_auxiliary(graph.evolve(outputs={**wanted, **graph.outputs})))
         self._bases = {s.name: base for s in graph.samples if (base := _base_of(s, graph, drawn)) is not None}
         drawn = drawn.evolve(outputs={**drawn.outputs, **{base: base for base in self._bases.values()}})
-        module = compile_graph(compact(drawn))
-        plain = compile_graph(lower(compact(semi_auxiliary(graph))))
+        module = compile_graph(compact(drawn), readable=False)
+        plain = compile_graph(lower(compact(semi_auxiliary(graph))), readable=False)
         seed_everything(seed)  # on every device
         noise = module.sample_noise(*args, **kwargs)  # type: ignore[operator]
         with torch.no_grad():
@@ -92,7 +92,7 @@ class Conditioned:
         extra = {name: name for value, jacobians, _ in self._behind.values() for name in (value, *jacobians)}
         extra |= {name: name for name in self._densities.values()}
         made = made.evolve([*made, *nodes.added], outputs={**wanted, **extra})
-        module = compile_graph(lower(compact(made)))
+        module = compile_graph(lower(compact(made)), readable=False)
         seed_everything(seed)
         sites = [values[sample.site.name] for sample in order if sample.site]
         self._nodes = module(*args, **kwargs, **({_VALUES: sites} if sites else {}))

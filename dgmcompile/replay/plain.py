@@ -48,7 +48,7 @@ class Auxiliary:
         asked = [args for one in graph.binding.draws or () if one for args in _asked(one)]
         read = [name for name in names_in([*(s.arguments for s in graph.samples), asked]) if name in drawn]
         outputs = {name: name for name in (*read, *drawn.noises, *graph.sites().values())}
-        module: Any = compile_graph(lower(compact(drawn.evolve(outputs=outputs))))
+        module: Any = compile_graph(lower(compact(drawn.evolve(outputs=outputs))), readable=False)
         seed_everything(seed)
         self._values: dict[str, Any] = module(*args, **kwargs, noise=module.sample_noise(*args, **kwargs))
 
