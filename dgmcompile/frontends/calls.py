@@ -60,7 +60,8 @@ def in_autocast() -> bool:
 
 def first_origin(origins: Iterable[str]) -> str | None:
     """A random variable says more than an input, and that more than a parameter."""
-    return min(origins, key=lambda origin: ("site", "input", "parameter").index(origin.partition(" ")[0]), default=None)
+    order = ("site", "draw", "library", "input", "parameter")
+    return min(origins, key=lambda origin: order.index(origin.partition(" ")[0]), default=None)
 
 
 def may_return_tensor(func: Callable[..., Any]) -> bool:

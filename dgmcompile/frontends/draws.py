@@ -31,7 +31,7 @@ from dgmcompile.frontends.random_calls import (
 )
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.samplers import nothing_kept
-from dgmcompile.frontends.source import location_of, user_frame, variable_around, variable_of
+from dgmcompile.frontends.source import library_call, location_of, user_frame, variable_around, variable_of
 from dgmcompile.ir.graph import Law, Node, Noise, Sample, Site
 
 
@@ -160,7 +160,8 @@ class DrawRecorder:
         if in_place:
             recorder.written(value, ref)
         recorder.recording.draws.append(node.name)
-        recorder.recording.origin[node.name] = f"site {variable or drawn_by!r}"
+        by = "draw" if library_call() is None else "library draw"
+        recorder.recording.origin[node.name] = f"{by} {variable or drawn_by!r}"
         recorder.recording.strays[node.name] = refusals.beside_sites(drawn_by, location)
         return node
 

@@ -129,11 +129,15 @@ class Recorder(TorchFunctionMode):
         self.random_calls: Container[str] = ()
 
     def random_values(self) -> KeptValues:
-        """The tensors that depend on random variables, by identity; they are not kept alive."""
-        origin = self.recording.origin
+        """The tensors that depend on random variables, by identity; they are not kept alive.
+
+        What a library draws in a program that has sites is none, as when networks are made at the first call.
+        """
+        origin, random = self.recording.origin, ["site", "draw"]
+        random += ["library"] if self.recording.is_plain else []
         made = (alias for alias in self.values.aliases() if alias.versions[0][1] not in self._lifted_names)
         found = [(alias.tensor, origin.get(alias.name, "")) for alias in made]
-        return {id(tensor): (weakref.ref(tensor), site) for tensor, site in found if site.startswith("site")}
+        return {id(tensor): (weakref.ref(tensor), site) for tensor, site in found if site.startswith(tuple(random))}
 
     def zeros(self) -> frozenset[str]:
         """The nodes of which some element is 0, as they are now."""
