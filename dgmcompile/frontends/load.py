@@ -234,7 +234,8 @@ def _attribute(module: ModuleType, name: str, file: Path) -> Callable[..., Any]:
 
 def _may_be_model(value: Any, module: ModuleType) -> bool:
     defined = getattr(value, "__module__", None) == module.__name__
-    return callable(value) and not inspect.isclass(value) and (defined or hasattr(value, "forward"))
+    is_module = hasattr(value, "forward") or type(value).__name__ == "ExportedProgram"
+    return callable(value) and not inspect.isclass(value) and (defined or is_module)
 
 
 def _example_inputs(module: ModuleType, model: Callable[..., Any], name: str, file: Path) -> tuple[Any, ...]:

@@ -107,6 +107,12 @@ def test_variables_of_plain_programs_may_have_other_names(run: Callable, write: 
         assert done.code == code and done.err.startswith("error"), done.err
 
 
+def test_all_models_of_a_file_are_told(run: Callable, write: Callable):
+    write(GRAPHS)
+    done = run("check", "model.py:other")
+    assert done.code == 1 and "it defines module, traced, exported, student" in done.err
+
+
 @pytest.mark.parametrize(
     ("name", "matches"),
     [
