@@ -148,6 +148,12 @@ class Algebra:
     def pow(self, a: Arg, b: Arg) -> Arg:
         return a if _is_number(a, 1) else a**b if _are_numbers(a, b) else self._call("pow", a, b)
 
+    def exp_up_to_1(self, a: Arg) -> Arg:
+        """``min(1, exp(a))``."""
+        if _are_numbers(a):
+            return math.exp(min(a, 0))
+        return self._call("exp", self.clamped(a, high=0))
+
     def ndtr(self, a: Arg) -> Arg:
         """The probability of less than that, of a standard Normal."""
         if _are_numbers(a):
@@ -209,6 +215,7 @@ class Algebra:
 
     def sign(self, a: Arg) -> int | None:
         """1 or -1 where it is known."""
+        a = self._broadcast(a)
         if _are_numbers(a):
             return 1 if a > 0 else -1 if a < 0 else None
         if not isinstance(a, Ref) or self._known.has_zeros(node := self._node(a.name)):
@@ -249,13 +256,39 @@ class Algebra:
 
     def number(self, a: Arg) -> Arg:
         """What every element is, where that is a number; the value itself where it is none."""
+        a = self._broadcast(a)
         match self._copied(a):
-            case Call() as node:
-                return _FILLED.get(short_name(node.target_name), a)
             case Constant(value=value) if len(set(leaves(value))) == 1:
                 return leaves(value)[0]
+            case Call() as node:
+                value = self._number_of(node)
+                return a if value is None else value
             case _:
                 return a
+
+    def _number_of(self, node: Call) -> int | float | None:
+        word, args = self._word(node), node.args
+        if word in ("full", "full_like"):
+            _, given = (*args, None)[:2]
+            is_same = isinstance(given, int) or (node.dtype is not None and node.dtype.is_floating_point)
+            return given if is_same and _are_numbers(given) else None
+        if word not in (*_VIEWS, *_NEGATIONS) or not isinstance(args[0], Ref):
+            return _FILLED.get(word)
+        value = self.number(args[0])
+        if not _are_numbers(value):
+            return None
+        return -value if word in _NEGATIONS else value
+
+    def _broadcast(self, a: Arg) -> Arg:
+        """What `torch.broadcast_tensors` was given, of what it returned."""
+        node = self._node(a.name) if isinstance(a, Ref) else None
+        if not isinstance(node, Call) or node.target != "getitem" or type(node.args[1]) is not int:
+            return a
+        whole = self._node(node.args[0].name)
+        if not isinstance(whole, Call) or short_name(whole.target_name) != "broadcast_tensors":
+            return a
+        given = whole.args[0] if isinstance(whole.args[0], list | tuple) else whole.args
+        return self._broadcast(given[node.args[1]])
 
     def cumulated(self, a: Arg) -> Arg:
         """The probabilities of which it is the sums up to each, over the last dim; None of anything else."""
@@ -312,6 +345,7 @@ class Algebra:
 
     def is_scale(self, a: Arg) -> bool:
         """Is it a real number that is not 0 now and then, as a mask is?"""
+        a = self._broadcast(a)
         if not isinstance(a, Ref):
             return not _is_number(a, 0)
         node = self._node(a.name)

@@ -19,7 +19,7 @@ from dgmcompile.frontends.distributions import ConstructorCalls, event_dim_of, m
 from dgmcompile.frontends.libraries import in_torch_or_pyro, is_library
 from dgmcompile.frontends.marks import marked_by
 from dgmcompile.frontends.module_calls import ModuleCalls
-from dgmcompile.frontends.outputs import add_outputs, deterministic
+from dgmcompile.frontends.outputs import OUTPUT, add_outputs, deterministic
 from dgmcompile.frontends.random_calls import (
     COMPOSED_CALLS,
     DROPOUT_CALLS,
@@ -156,7 +156,8 @@ class DrawRecorder:
         node = _node(law, value, recorder.fresh_name(), location)
         ref = recorder.add(node, variable, None if in_place else value)
         recorder.call_as(node.name, variable, frame)
-        recorder.recording.around[node.name] = variable_around(frame)
+        around = variable_around(frame)
+        recorder.recording.around[node.name] = OUTPUT if around is None else around
         if in_place:
             recorder.written(value, ref)
         recorder.recording.draws.append(node.name)

@@ -154,13 +154,18 @@ def minus_expm1(noise: Tensor) -> Tensor:
     return -torch.expm1(-noise)
 
 
+def minus_log(noise: Tensor) -> Tensor:
+    """The exponential of the uniform."""
+    return -torch.log(noise)
+
+
 def across(noise: Tensor) -> Tensor:
     """The exponential of the uniform that 1 lacks."""
     return -torch.log(-torch.expm1(-noise))
 
 
 FLIPPED, NEGATED, EXP_MINUS, BY_RANK = ((step, ()) for step in (flipped, negated, exp_minus, by_rank))
-QUANTILE, MINUS_EXPM1, ACROSS = ((step, ()) for step in (quantile, minus_expm1, across))
+QUANTILE, MINUS_EXPM1, ACROSS, MINUS_LOG = ((step, ()) for step in (quantile, minus_expm1, across, minus_log))
 
 NOISES = frozenset(["Normal", "Exponential", "Gumbel", "Cauchy", "Logistic", "Laplace"])
 """Families of noise, where they are around 0."""

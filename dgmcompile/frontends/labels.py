@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dgmcompile.frontends.algebra import Algebra
-from dgmcompile.frontends.forms import ACROSS, FLIPPED, QUANTILE, Form, Operation, Rule, is_near, rules
+from dgmcompile.frontends.forms import ACROSS, FLIPPED, MINUS_LOG, QUANTILE, Form, Operation, Rule, is_near, rules
 from dgmcompile.frontends.multiples import scaled
 from dgmcompile.ir.graph import Arg, Ref, refs_in
 
@@ -46,6 +46,9 @@ def _threshold(form: Form, bound: Arg, below: bool, algebra: Algebra) -> Form | 
     if form.family == "Uniform":
         probs = _share(form, bound, below, algebra)
         return None if probs is None else form.becomes("Bernoulli", *undo, probs=probs)
+    if is_near(form, "-Exponential", rate=1):  # the logarithm of a uniform number
+        probs = algebra.exp_up_to_1(bound)
+        return form.becomes("Bernoulli", *undo, MINUS_LOG, probs=probs if below else algebra.sub(1.0, probs))
     if form.family not in ("Logistic", "Normal"):
         return None
     over = algebra.sub(form.params["loc"], bound)

@@ -271,9 +271,14 @@ def _assigned_by(stack: Stack, place: tuple[int, int] | None = None) -> str:
             if place is None or len(names) == 1:
                 return "_".join(filter(None, names))
             return names[place[0]] if len(names) == place[1] else ""
-        if not any(span[0] <= number <= span[2] for span in _returned(file, version)):
+        if not _is_in(_returned(file, version), number):
             return ""
     return ""
+
+
+def _is_in(spans: Iterable[Span], number: int) -> bool:
+    """Is a line among these?"""
+    return any(span[0] <= number <= span[2] for span in spans)
 
 
 def _assigned(frame: FrameType, element: int | None = None) -> str:
@@ -308,8 +313,11 @@ def variable_of(frame: FrameType | None) -> str:
     return name
 
 
-def variable_around(frame: FrameType | None) -> str:
-    """As `variable_of`, of the smallest expression around it that is received or returned."""
+def variable_around(frame: FrameType | None) -> str | None:
+    """As `variable_of`, of the smallest expression around it that is received or returned.
+
+    "" if there is none, None for what the program itself returns.
+    """
     while frame is not None and not is_graph(frame):
         file = frame.f_code.co_filename
         received, returned = _assigned_names(file, version_of(file)), _returned(file, version_of(file))
@@ -317,7 +325,9 @@ def variable_around(frame: FrameType | None) -> str:
         if around is None or around in received:
             return "_".join(filter(None, received[around])) if around else ""
         frame = _caller(frame)
-    return "" if frame is None else _assigned_by(stack_of(frame, _assigned(frame)))
+    stack = () if frame is None else stack_of(frame, _assigned(frame))
+    is_returned = all(_is_in(_returned(file, version_of(file)), number) for file, number in stack)
+    return None if frame is None or (stack and is_returned) else _assigned_by(stack)
 
 
 def _innermost(frame: FrameType, spans: Iterable[Span]) -> Span | None:

@@ -14,6 +14,7 @@ from dgmcompile.frontends.refusals import site_name
 from dgmcompile.frontends.rules import maps_one_value, reads_same
 from dgmcompile.ir.formulas import COPIED
 from dgmcompile.ir.graph import Call, Node, Ref, Sample, Site
+from dgmcompile.ir.names import unused
 
 
 def with_latents(nodes: Sequence[Node], recording: Recording) -> list[Node]:
@@ -107,7 +108,8 @@ def _numbered(names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
 def _called(draw: Sample, nodes: Sequence[Node], recording: Recording) -> str:
     """As the value is, or what is made of it alone: of what is no 0 or 1, ``y_draw`` for ``y = square(draw)``.
 
-    Else as what it is part of: ``y_draw`` for ``y = x * draw`` too. At last as a graph of fx calls it.
+    Else as what it is part of: ``y_draw`` for ``y = x * draw`` too, ``output_draw`` where that is returned. At last as
+    a graph of fx calls it.
     """
     if found := variable_at(draw.name, nodes, recording):
         return found
@@ -116,7 +118,8 @@ def _called(draw: Sample, nodes: Sequence[Node], recording: Recording) -> str:
         return made
     name = draw.name.removesuffix(".draw")
     made = made or recording.around.get(name, "")
-    return f"{made}_draw" if made else recording.graph_names.get(name, "")
+    taken = set(recording.variables.values())
+    return unused(f"{made}_draw", taken) if made else recording.graph_names.get(name, "")
 
 
 def variable_at(name: str, nodes: Sequence[Node], recording: Recording, of_functions: bool = False) -> str:

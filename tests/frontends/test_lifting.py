@@ -214,6 +214,17 @@ LABELS: dict[str, tuple[Callable[[], Tensor], str]] = {
     "ceil(p - rand)": (lambda: (PROBS - U()).ceil(), "Bernoulli"),
     "heaviside": (lambda: torch.heaviside(PROBS - U(), torch.tensor(0.0)), "Bernoulli"),
     "sigmoid(logits) > rand": (lambda: (torch.sigmoid(MEAN) > U()).type_as(MEAN), "Bernoulli"),
+    "log(rand) < r": (lambda: torch.log(U()) < MEAN - 0.5, "Bernoulli"),
+    "r > log(rand)": (lambda: (U().log() < MEAN - 0.5).float(), "Bernoulli"),
+    "log(rand) > r": (lambda: U().log() > MEAN - 0.5, "Bernoulli"),
+    "where(rand < p, ones, -ones)": (
+        lambda: torch.where(U() < PROBS, torch.ones_like(PROBS), -torch.ones_like(PROBS)),
+        "Bernoulli",
+    ),
+    "where(rand < p, full, full)": (
+        lambda: torch.where(U() < PROBS, torch.full((3,), 0.5), torch.full((3,), 2.0)),
+        "Bernoulli",
+    ),
     "le(rand, p)": (lambda: torch.le(U(), PROBS).bool(), "Bernoulli"),
     "logits + logistic > 0": (lambda: MEAN + torch.logit(U()) > 0, "Bernoulli"),
     "mean + normal > 0": (lambda: MEAN + 2 * torch.randn(ROWS) > 0.5, "Bernoulli"),

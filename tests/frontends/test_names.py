@@ -294,6 +294,23 @@ class Tokens(nn.Module):
             tokens[:, t + 1], h = self.next(tokens[:, t], h)
         return tokens
 
+    def without_a_beginning(self, h: Tensor) -> Tensor:
+        return self.read_again(h)[:, 1:]
+
+    def of_columns(self, h: Tensor) -> Tensor:
+        tokens, token = [], torch.zeros(len(h), 1, dtype=torch.long)
+        for _ in range(3):
+            h = self.cell(self.below(token[:, 0]), h)
+            token = torch.multinomial(torch.softmax(self.above(h), -1), 1)
+            tokens.append(token[:, 0].int())
+        return torch.stack(tokens, 1)
+
+    def joined_to(self, tokens: Tensor, h: Tensor) -> Tensor:
+        for _ in range(3):
+            token, h = self.next(tokens[:, -1], h)
+            tokens = torch.cat([tokens, token[:, None]], 1)
+        return tokens
+
     def joined(self, h: Tensor) -> Tensor:
         tokens = torch.zeros(len(h), 1, dtype=torch.long)
         for _ in range(3):
@@ -316,11 +333,14 @@ class Others(Tokens):
         tokens[:, 2] = self.next(tokens[:, 2], h)[0]
         return tokens
 
+    def cut_by_two(self, h: Tensor) -> Tensor:
+        return self.joined_to(torch.zeros(len(h), 1, dtype=torch.long), h)[:, 2:]
+
     def counted(self, h: Tensor) -> Tensor:
         return self.assigned(h).sum(-1)
 
 
-@pytest.mark.parametrize("kind", ["assigned", "read_again", "joined"])
+@pytest.mark.parametrize("kind", ["assigned", "read_again", "without_a_beginning", "of_columns", "joined"])
 def test_tokens_that_are_put_together_are_the_targets(kind: str):
     graph = dgm.trace(getattr(Tokens(), kind), (values(5, 8),))
     assert not graph.latents and not graph.warnings
@@ -328,10 +348,58 @@ def test_tokens_that_are_put_together_are_the_targets(kind: str):
     assert dgm.check(getattr(Tokens(), kind), (values(5, 8),)).ok
 
 
-@pytest.mark.parametrize("kind", ["the_last", "without_the_first", "overwritten", "counted"])
+@pytest.mark.parametrize("kind", ["the_last", "without_the_first", "overwritten", "cut_by_two", "counted"])
 def test_whole_numbers_that_have_no_law_are_told(kind: str):
     graph = dgm.trace(getattr(Others(), kind), (values(5, 8),))
     assert len(graph.latents) >= 3 and [warning.code for warning in graph.warnings] == ["whole-target"]
+
+
+def test_tokens_that_follow_an_argument_are_the_targets():
+    net = Tokens()
+
+    def model(first: Tensor, h: Tensor) -> Tensor:
+        return net.joined_to(first, h)[:, 1:]
+
+    graph = dgm.trace(model, (torch.zeros(5, 1, dtype=torch.long), values(5, 8)))
+    assert [(node.family, node.site.role) for node in graph.samples if node.site] == [("Categorical", "target")] * 3
+
+
+TRUNCATED: dict[str, Callable[[Tensor], Tensor]] = {
+    "long": lambda x: torch.normal(x, 0.1).long(),
+    "stacked": lambda x: torch.stack([torch.normal(x, 0.1), torch.normal(x, 0.2)]).int(),
+    "to": lambda x: torch.normal(x, 0.1).to(torch.int32),
+    "bytes": lambda x: torch.poisson(x.exp()).to(torch.uint8),
+    "bits": lambda x: torch.normal(x, 0.1).view(torch.int32),
+}
+
+
+def column(x: Tensor) -> Tensor:
+    y = torch.zeros(5, 3, dtype=torch.long)
+    y[:, 0] = torch.normal(x[:, 0], 0.1)
+    return y
+
+
+@pytest.mark.parametrize("name", [*TRUNCATED, "a column"])
+def test_what_is_cut_to_whole_numbers_has_not_the_law_of_the_draw(name: str):
+    net = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        return {**TRUNCATED, "a column": column}[name](net(x))
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert [node.family for node in graph.samples if node.site and node.site.role == "target"] == ["Delta"]
+    assert "whole-target" in [warning.code for warning in graph.warnings]
+
+
+def test_counts_and_coins_are_the_same_as_whole_numbers():
+    net = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> dict[str, Tensor]:
+        rate = net(x).exp()
+        return {"count": torch.poisson(rate).long(), "coin": torch.bernoulli(rate / (1 + rate)).bool()}
+
+    sites = [(n.family, n.site.role) for n in dgm.trace(model, (values(5, 3),)).samples if n.site]
+    assert sites == [("Poisson", "target"), ("Bernoulli", "target")]
 
 
 def test_a_draw_is_not_called_as_another_value_that_is_made_of_it():

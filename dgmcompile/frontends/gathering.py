@@ -1,0 +1,131 @@
+"""Draws that are put together: in another order, shape or type, after one another, or in places of a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+
+from dgmcompile.frontends.algebra import DISCRETE
+from dgmcompile.frontends.targets import short_name
+from dgmcompile.ir.graph import Arg, Call, Constant, Input, Node, Sample, Shape, is_size, refs_in
+
+_JOINED = ["stack", "cat", "concat", "concatenate", "hstack", "vstack", "dstack", "column_stack"]
+_SHAPED = ["view", "reshape", "view_as", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose"]
+_TURNED = ["swapaxes", "swapdims", "movedim", "t", "T", "mT"]
+_CAST = ["contiguous", "clone", "detach", "to", "type", "float", "double", "half", "bfloat16", "int", "long", "bool"]
+_GATHERING = frozenset([*_JOINED, *_SHAPED, *_TURNED, *_CAST])
+"""Calls that only put values into another order or type."""
+
+_JOINING = ("cat", "concat", "concatenate")
+_FILLED = frozenset(["zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty"])
+_FILLED |= {"zeros_like", "ones_like", "full_like", "empty_like"}
+"""Calls of which the values are known beforehand."""
+
+_COUNTS = frozenset(["Poisson", "Binomial", "Geometric", "NegativeBinomial"])
+_WIDE = (torch.int32, torch.int64)
+
+
+def gathered_in(name: str, by_name: Mapping[str, Node]) -> list[Node] | None:
+    """The draws and arguments that a value is put together of; None if it is made of anything else."""
+    node = by_name[name]
+    if isinstance(node, Input | Constant) or (isinstance(node, Sample) and node.family != "Delta"):
+        return [node]
+    parts = _parts(node, by_name) if isinstance(node, Call) else None
+    found = list[Node]()
+    for part in parts or ():
+        inner = gathered_in(part, by_name)
+        if inner is None or not _keeps_values(by_name[part].dtype, node.dtype, inner):
+            return None
+        found += inner
+    return None if parts is None else found
+
+
+def _keeps_values(before: torch.dtype | None, after: torch.dtype | None, made_of: Sequence[Node]) -> bool:
+    """Has a draw the same value in the other type? A real number has not as a whole one."""
+    if before is None or after is None or before == after or after.is_floating_point or after.is_complex:
+        return True
+    families = {node.family for node in made_of if isinstance(node, Sample)}
+    if families <= {"Bernoulli", "OneHotCategorical"}:
+        return True
+    return after in _WIDE and families <= DISCRETE | _COUNTS
+
+
+def _parts(call: Call, by_name: Mapping[str, Node]) -> list[str] | None:
+    """What it puts together, where it leaves out no draw."""
+    word = short_name(call.target_name)
+    if word in _FILLED:
+        return []
+    if word == "setitem":
+        return refs_in(call.args[::2]) if _overwrites_nothing(call, by_name) else None
+    if word == "getitem" and call.target != "getitem":
+        shape = by_name[call.args[0].name].shape or ()
+        return refs_in(call.args[:1]) if _takes_all(_index(call), shape) else _without_beginning(call, by_name)
+    reads_bits = word == "view" and call.dtype != by_name[call.args[0].name].dtype
+    if word not in _GATHERING or reads_bits:
+        return None
+    return [name for name in refs_in(call.arguments) if not is_size(by_name[name])]
+
+
+def _index(call: Call) -> tuple[Arg, ...]:
+    return call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+
+
+def _takes_all(index: tuple[Arg, ...], shape: Shape) -> bool:
+    """``x[:, None]``, or ``x[:, 0]`` of one column."""
+    if index.count(...) == 1:
+        place, dims = index.index(...), len([part for part in index if part is not None]) - 1
+        index = (*index[:place], *[slice(None)] * (len(shape) - dims), *index[place + 1 :])
+    sizes = iter(shape)
+    return all(part is None or _is_whole(part, next(sizes, None)) for part in index)
+
+
+def _is_whole(part: Arg, size: Arg) -> bool:
+    return part == slice(None) or (type(part) is int and size == 1)
+
+
+def _overwrites_nothing(call: Call, by_name: Mapping[str, Node]) -> bool:
+    """Is it one of ``x[:, t] = ...``, each with another number at that place?"""
+    places = list(_places(call, by_name))
+    return None not in places and len({dim for dim, _ in filter(None, places)}) == 1 and len({*places}) == len(places)
+
+
+def _places(node: Node, by_name: Mapping[str, Node]) -> Iterator[tuple[int, int] | None]:
+    """In which dim, and where there, each of the assignments has written that made the value; None of other ones."""
+    while isinstance(node, Call) and short_name(node.target_name) == "setitem":
+        chosen = [(dim, part) for dim, part in enumerate(_index(node)) if part != slice(None)]
+        is_one = len(chosen) == 1 and type(chosen[0][1]) is int and chosen[0][1] >= 0
+        yield chosen[0] if is_one else None
+        node = by_name[node.args[0].name]
+
+
+def _without_beginning(call: Call, by_name: Mapping[str, Node]) -> list[str] | None:
+    """Of ``tokens[:, 1:]``, what comes after elements that were not drawn, with which a sequence begins."""
+    *before, last = _index(call)
+    is_slice = isinstance(last, slice) and isinstance(last.start, int) and last.stop is None and last.step is None
+    if not is_slice or any(part != slice(None) for part in before):
+        return None
+    name, dim, left = call.args[0].name, len(before), last.start
+    if places := list(_places(by_name[name], by_name)):
+        return [name] if all(place and place[0] == dim and place[1] >= left for place in places) else None
+    pieces = _pieces(name, dim, by_name)
+    while pieces and left > 0:
+        first, *pieces = pieces
+        size, found = (by_name[first].shape or ())[dim], gathered_in(first, by_name)
+        if found is None or any(isinstance(node, Sample) for node in found):
+            return None
+        left -= size if isinstance(size, int) else 1  # an argument has one at least; what else it has is returned
+        if not isinstance(size, int) and left:
+            return None
+    return pieces if left == 0 else None
+
+
+def _pieces(name: str, dim: int, by_name: Mapping[str, Node]) -> list[str]:
+    """What is put one after another along that dim."""
+    node = by_name[name]
+    if not isinstance(node, Call) or short_name(node.target_name) not in _JOINING:
+        return [name]
+    along = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    if along % len(node.shape or (0,)) != dim:
+        return [name]
+    return [piece for part in refs_in(node.args[:1]) for piece in _pieces(part, dim, by_name)]
