@@ -61,18 +61,33 @@ class Lifted:
 
         return [drawn_at(name) for name in drawn]
 
+    def around(self, of_noise: Mapping[str, str]) -> dict[str, str]:
+        """What receives that of which each recovered variable is part, as of its noise."""
+        return {
+            drawn.node.removesuffix(".draw"): of_noise[noise]
+            for noise, drawn in self.recovered.items()
+            if noise in of_noise
+        }
 
-def lifted(nodes: Sequence[Node], variables: Mapping[str, str], weak: Mapping[str, str], known: Known) -> Lifted:
+
+def lifted(
+    nodes: Sequence[Node],
+    variables: Mapping[str, str],
+    weak: Mapping[str, str],
+    around: Mapping[str, str],
+    known: Known,
+) -> Lifted:
     """Recover what can be; noise that is not recovered stays noise.
 
     Args:
         variables: node -> the program's variable for its value.
         weak: node -> what a graph of fx calls it, which is a name if there is no other.
+        around: noise -> the program's variable for what it is part of, after which a label or a coin is called.
         known: what is known of the values of nodes.
     """
     scaled, drawn_as = _with_scaled_noise(nodes, known)
     apart = parted(with_idioms(_with_standard_laws(scaled, known)))
-    found = _Forms(apart.nodes, weak, known)
+    found = _Forms(apart.nodes, weak, around, known)
     new, dropped, recovered, reasons = dict[str, list[Node]](), set[str](), drawn_as, dict[str, str]()
     for noise in (node for node in apart.nodes if found.is_noise(node)):
         chain = found.chain(noise.name, variables)
@@ -215,9 +230,10 @@ def _steps(form: Form, dtype: torch.dtype | None, node: Node) -> Iterator[Call]:
 class _Forms:
     """The form of every value that has one, and what reads it."""
 
-    def __init__(self, nodes: Sequence[Node], weak: Mapping[str, str], known: Known) -> None:
+    def __init__(self, nodes: Sequence[Node], weak: Mapping[str, str], around: Mapping[str, str], known: Known) -> None:
         self._by_name = {node.name: node for node in nodes}
         self._weak = weak
+        self._around = around
         self._order = {node.name: place for place, node in enumerate(nodes)}
         self.algebra = Algebra(self._by_name, known)
         self.forms: dict[str, Form] = {}
@@ -292,6 +308,8 @@ class _Forms:
         laws = [name for name in names[1:] if self.forms[name].is_law]
         named = [name for name in laws if self._has_name(name, variables)]
         named = named or [name for name in laws if name in self._weak]
+        if not named and self._around.get(noise):
+            named = [name for name in laws if self._is_label(name)]
         if not named:
             is_named = noise in variables or noise in self._sites or noise in self._weak
             return [noise] if is_named and noise in self._readers and self.is_variable_by_itself(noise) else None
@@ -313,6 +331,11 @@ class _Forms:
             return False
         is_sum = (other.family, other.transforms) == (own.family, own.transforms)
         return not is_sum or (self._has_place(name) and self._next_name(reader, called) != called[name])
+
+    def _is_label(self, name: str) -> bool:
+        """Is it one, or a coin, of a law that the program computes?"""
+        form = self.forms[name]
+        return form.family in DISCRETE and any(isinstance(value, Ref) for value in form.params.values())
 
     def _leads_to_label(self, name: str | None) -> bool:
         """Becomes it, or a relaxed one, by nothing else?"""

@@ -427,12 +427,13 @@ def whole_target(name: str, location: Location | None) -> Diagnostic:
     )
 
 
-def kept_noise(reason: str, location: Location | None) -> Diagnostic:
-    """Noise of a program of plain PyTorch that is made into no random variable."""
+def kept_noise(reason: str, family: str, location: Location | None) -> Diagnostic:
+    """Noise of a program of plain PyTorch that is made into no random variable, or a draw from a fixed ``family``."""
+    lost = f"the {family} that is drawn here is a variable by itself, and what is made of it is none"
     return Diagnostic(
         severity="note",
         code="kept-noise",
-        message=f"the noise that is drawn here has no latent term: {reason}",
+        message=f"{lost if family else 'the noise that is drawn here has no latent term'}: {reason}",
         location=location,
         help="if what is made of it is to be compared, assign that to a variable, draw it by a distribution, or spell "
         "it as mean + scale * noise",

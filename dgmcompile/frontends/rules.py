@@ -86,6 +86,11 @@ def reads_same(call: Call, name: str) -> bool:
     return call.args[:1] == (Ref(name),) and RULES.get(word) in (_cast, _detach, _viewed, _getitem, _select)
 
 
+def takes_part(call: Call) -> bool:
+    """May it give some of the values only?"""
+    return RULES.get(short_name(call.target_name)) in (_getitem, _select)
+
+
 def maps_one_value(call: Call) -> bool:
     """Is it a function of one value and of numbers, as ``1 - b``?"""
     return short_name(call.target_name) in OF_EITHER and len(refs_in(call.arguments)) == 1

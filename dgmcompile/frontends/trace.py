@@ -175,6 +175,7 @@ class _Program:
             if sizes is None or not finder.foretells(run, sizes):
                 return None
         recovered = self._lifted(sized.nodes, base.recording) if base.recording.is_plain else None
+        base.recording.around.update(recovered.around(base.recording.around) if recovered else {})
         nodes = (
             with_latents(with_drawn_results(recovered.nodes, base.recording), base.recording)
             if recovered
@@ -188,7 +189,11 @@ class _Program:
         graph = self._built(base.recording, with_roles(nodes, targets), sized.classes, guards + sized.guards, draws)
         observed = any(node.site is not None and node.site.role == "target" for node in nodes)
         chosen = [] if observed or targets is not None else [refusals.chosen_targets(graph.targets)]
-        told = [*_kept_noises(recovered, base), *_certain_targets(graph), *_whole_targets(graph)] if recovered else []
+        told = (
+            [*_kept_noises(recovered, base), *_certain_targets(graph, base), *_whole_targets(graph)]
+            if recovered
+            else []
+        )
         return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base), *chosen, *told))
 
     def _lifted(self, nodes: Sequence[Node], recording: Recording) -> Lifted:
@@ -213,7 +218,7 @@ class _Program:
                 return None
             return recording.tensors[node.path].detach()
 
-        return lifted(nodes, recording.variables, recording.weak_names, Known(has_zeros, fixed))
+        return lifted(nodes, recording.variables, recording.weak_names, recording.around, Known(has_zeros, fixed))
 
     def _mode_warnings(self, base: Run) -> list[Diagnostic]:
         """What the program would do with its modules in the other mode, if that is something else."""
@@ -466,11 +471,16 @@ def _kept_noises(recovered: Lifted, base: Run) -> Iterator[Diagnostic]:
     """Of what stays noise, but for dropout's."""
     kept = recovered.kept.keys() - base.recording.dropouts
     noises = [node for node in recovered.nodes if node.name in kept]
-    yield from dict.fromkeys(refusals.kept_noise(recovered.kept[node.name], node.location) for node in noises)
+    families = {node.name: node.family for node in noises if isinstance(node, Sample)}
+    yield from dict.fromkeys(
+        refusals.kept_noise(recovered.kept[node.name], families.get(node.name, ""), node.location) for node in noises
+    )
 
 
-def _certain_targets(graph: Graph) -> Iterator[Diagnostic]:
-    """Of the results that no draw reaches."""
+def _certain_targets(graph: Graph, base: Run) -> Iterator[Diagnostic]:
+    """Of the results that no draw reaches, not even one by a submodule."""
+    if {"random-call", "random-module"} & {warning.code for warning in base.recording.warnings}:
+        return
     draws = {node.name for node in graph if isinstance(node, Noise) or _is_drawn(node)}
     for sample in graph.samples:
         is_value = sample.site is not None and sample.site.role == "target" and not _is_drawn(sample)

@@ -11,9 +11,9 @@ from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.frontends.naming import is_name
 from dgmcompile.frontends.recording import ModuleSpan, Recording
 from dgmcompile.frontends.refusals import site_name
-from dgmcompile.frontends.rules import maps_one_value, reads_same
+from dgmcompile.frontends.rules import maps_one_value, reads_same, takes_part
 from dgmcompile.ir.formulas import COPIED
-from dgmcompile.ir.graph import Call, Node, Ref, Sample, Site
+from dgmcompile.ir.graph import Call, Dim, Node, Ref, Sample, Site
 from dgmcompile.ir.names import unused
 
 
@@ -130,9 +130,16 @@ def variable_at(name: str, nodes: Sequence[Node], recording: Recording, of_funct
     readers = [node for node in (*nodes, *recording.nodes) if name in node.inputs]
     calls = [node for node in readers if isinstance(node, Call)]
     made = [node for node in calls if of_functions and maps_one_value(node)]
-    shown = [node for node in calls if reads_same(node, name) or _is_copy(node, name)] + made
+    sizes = {_sizes(node) for node in (*nodes, *recording.nodes) if node.name == name}
+    shown = [node for node in calls if reads_same(node, name) and not (takes_part(node) and _sizes(node) not in sizes)]
+    shown += [*made, *(node for node in calls if _is_copy(node, name))]
     names = {found for reader in shown if (found := variable_at(reader.name, nodes, recording, of_functions))}
     return names.pop() if len(names) == 1 else recording.weak_names.get(name, "")
+
+
+def _sizes(node: Node) -> tuple[Dim, ...] | None:
+    """Of its dims, in order of none; () of what is no tensor."""
+    return None if node.shape is None else tuple(sorted((size for size in node.shape if size != 1), key=str))
 
 
 def _is_copy(node: Call, name: str) -> bool:

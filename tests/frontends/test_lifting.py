@@ -341,9 +341,6 @@ KEPT: dict[str, Callable[[], Tensor]] = {
     "ceil of what is no probability": lambda: torch.ceil(SCALE - torch.rand(3)),
     "a threshold of what is twice as wide": lambda: (PROBS - 2 * torch.rand(3) > 0).float(),
     "a sign of what is twice as wide": lambda: torch.sign(PROBS - 2 * torch.rand(3)),
-    "one of two tensors": lambda: torch.where(torch.rand(3) < PROBS, MEAN, SCALE),
-    "one value for both": lambda: torch.where(torch.rand(3) < PROBS, 1.0, 1.0) + MEAN,
-    "a truth value of either": lambda: torch.where(torch.rand(3) < PROBS, 1.0, -1.0).bool(),
     "of any power": lambda: torch.rand(3) ** MEAN,
     "of any sign over a uniform": lambda: torch.tanh(MEAN / torch.rand(3)),
     "1 minus a Kumaraswamy": lambda: 1 - (1 - torch.rand(3) ** (1 / SCALE)) ** (1 / PROBS),
@@ -361,15 +358,39 @@ KEPT: dict[str, Callable[[], Tensor]] = {
         (MEAN.exp() / SCALE.exp().sum()).cumsum(-1), torch.rand(4)
     ),
     "shares of what is of any sign": lambda: torch.searchsorted((MEAN / MEAN.sum()).cumsum(-1), torch.rand(4)),
-    "labels that are cut": lambda: torch.searchsorted(SHARES.cumsum(-1), torch.rand(4)).clamp(max=1),
     "sums over the batch": lambda: (torch.rand(4, 1) > torch.softmax(MEAN.expand(4, 3), 0).cumsum(-1)).sum(-1),
     "sums of what is not in order": lambda: (torch.rand(4, 1) > torch.softmax(MEAN, -1)).sum(-1),
     "not yet passed": lambda: (torch.rand(4, 1) < torch.softmax(MEAN, -1).cumsum(-1)).sum(-1),
-    "a threshold for several rows": lambda: (torch.rand(3) < PROBS).float() > torch.zeros(4, 3),
     "a bound for several rows": lambda: torch.rand(3) < PROBS.expand(4, 3),
-    "passed by all at once": lambda: (torch.rand(3) > SHARES.cumsum(-1)).sum(-1),
     "rows that are read twice": lambda: SCALE * torch.randn(4, 3)[[0, 0, 1]],
 }
+
+
+AMID: dict[str, Callable[[], Tensor]] = {
+    "one of two tensors": lambda: torch.where(torch.rand(3) < PROBS, MEAN, SCALE),
+    "one value for both": lambda: torch.where(torch.rand(3) < PROBS, 1.0, 1.0) + MEAN,
+    "labels that are cut": lambda: torch.searchsorted(SHARES.cumsum(-1), torch.rand(4)).clamp(max=1),
+    "a threshold for several rows": lambda: (torch.rand(3) < PROBS).float() > torch.zeros(4, 3),
+    "passed by all at once": lambda: (torch.rand(3) > SHARES.cumsum(-1)).sum(-1),
+    "times a coin": lambda: MEAN * (torch.rand(3) < PROBS),
+    "filled where a coin falls": lambda: MEAN.masked_fill(torch.rand(3) < PROBS, 0.0),
+    "a sum of coins": lambda: SCALE + (torch.rand(3) < PROBS).float() * MEAN,
+}
+
+
+@pytest.mark.parametrize("name", AMID)
+def test_a_coin_or_a_label_amid_other_calls_is_a_variable(name: str):
+    def model() -> Tensor:
+        z = AMID[name]()
+        return torch.sin(z.float())
+
+    graph = dgm.trace(model, ())
+    assert graph.latents == ("z_draw",)
+    assert {node.family for node in graph.samples if node.site and node.site.role == "latent"} <= {
+        "Bernoulli",
+        "Categorical",
+    }
+    assert dgm.check(model, ()).ok
 
 
 @pytest.mark.parametrize("name", KEPT)
