@@ -57,7 +57,7 @@ from dgmcompile.frontends.targets import (
 )
 from dgmcompile.frontends.unseen import UnseenCalls
 from dgmcompile.frontends.values import Alias, Values, carries_gradient, memory_key, shows_twice
-from dgmcompile.ir.formulas import READ_VIEW, WITH_GRADIENT_OF, WRITE_VIEW
+from dgmcompile.ir.formulas import COPIED, READ_VIEW, SETITEM, WITH_GRADIENT_OF, WRITE_VIEW
 from dgmcompile.ir.graph import (
     Arg,
     Call,
@@ -587,13 +587,24 @@ class Recorder(TorchFunctionMode):
         if root is not None and root.tensor is not tensor:
             whole = self.ref(root.tensor)
             args = (whole, ref, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
-            made = Ref(self._unbound_call(WRITE_VIEW, args, root.tensor))
+            assigned = self._assignment(whole, ref, root)
+            made = Ref(self._unbound_call(*(assigned or (WRITE_VIEW, args)), root.tensor))
             if ref.name in self.recording.poison:
                 self.recording.poison[made.name] = self.recording.poison[ref.name]
             elif root.tensor.dtype != tensor.dtype:
                 self.recording.poison[made.name] = refusals.view_write(location_of(user_frame()))
             root_name = (self._unseen_write(whole, made, root.tensor) if cut or not seen else made).name
         self.values.write(tensor, ref.name, root_name)
+
+    def _assignment(self, whole: Ref, ref: Ref, root: Alias) -> tuple[Formula, Arg] | None:
+        """``whole[index] = value``, if that is what ``whole[index].copy_(value)`` has made of the view."""
+        copy = self.node(ref)
+        view = self.node(copy.args[0]) if isinstance(copy, Call) and copy.target == COPIED else None
+        if not isinstance(copy, Call) or not isinstance(view, Call) or view.target != "torch.Tensor.__getitem__":
+            return None
+        if view.args[0].name not in {name for _, name in root.versions} or refs_in(view.args[1:]):
+            return None
+        return SETITEM, (whole, view.args[1], copy.args[1])
 
     def _cut_off(self, alias: Alias, root: Alias | None) -> str | None:
         """The node, if any, that cut the tensor, or what it is a view of, off from the gradient of its memory."""

@@ -342,6 +342,17 @@ class Powers(Layers):
         return self.b(z)
 
 
+class Assigned(Layers):
+    """Pixels, each from those before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = torch.zeros(len(x), 3)
+        for t in range(3):
+            pixel = torch.bernoulli(torch.sigmoid(self.a(pixels)[:, t] + x[:, 0]))
+            pixels[:, t] = pixel
+        return pixels
+
+
 class InPairs(Layers):
     def forward(self, x: Tensor) -> Tensor:
         z, w = self.a(x) + torch.randn_like(x), self.b(x) + torch.randn_like(x)
@@ -374,7 +385,7 @@ class Sliced(Layers):
 
 
 KINDS = [InOneLine, Labels, Soft, Looped, LoopedOverNoise, LoopedOverColumns, InPairs, Keyed, Squeezed, Sliced]
-KINDS += [Largest, Gaussian, Powers]
+KINDS += [Largest, Gaussian, Powers, Assigned]
 
 
 @pytest.mark.parametrize("kind", KINDS)
