@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from dgmcompile.frontends.gathering import gathered_in
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.recording import Recording
-from dgmcompile.frontends.variables import variable_at
+from dgmcompile.frontends.variables import Variables
 from dgmcompile.ir.graph import Call, Node, Ref, Role, Sample, Site
 from dgmcompile.ir.names import unused
 
@@ -87,7 +87,7 @@ def with_drawn_results(nodes: Sequence[Node], recording: Recording) -> list[Node
 
     One that would be called as the draw is called its value; one draw that has no name is called as the result.
     """
-    by_name = {node.name: node for node in nodes}
+    by_name, variables = {node.name: node for node in nodes}, Variables(nodes, recording)
     new = dict[str, Node]()
     for node in nodes:
         if not isinstance(node, Sample) or node.site is None or node.site.role != "target" or node.family != "Delta":
@@ -98,7 +98,7 @@ def with_drawn_results(nodes: Sequence[Node], recording: Recording) -> list[Node
         if gathered is None or not drawn:
             continue
         name = node.site.name
-        names = {variable_at(one.name, nodes, recording) for one in drawn}
+        names = {variables.at(one.name) for one in drawn}
         called = name if len(drawn) == 1 and names == {""} else ""
         for one in drawn:
             site = one.site or Site(called, "target", one.family)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import count
+from typing import Any
 
 from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.frontends.naming import is_name
@@ -26,7 +27,8 @@ def with_latents(nodes: Sequence[Node], recording: Recording) -> list[Node]:
         `CompileError` ``unnamed-site`` for a draw that reaches no variable.
     """
     latents = [node for node in nodes if isinstance(node, Sample) and not (node.site and node.site.name)]
-    variables = {node.name: _called(node, nodes, recording) for node in latents}
+    called = Variables(nodes, recording)
+    variables = {node.name: called.of_draw(node) for node in latents}
     if nameless := [node for node in latents if not variables[node.name]]:
         raise CompileError(*map(_unnamed, nameless))
     taken = {node.site.name for node in nodes if node.site and node.site.name}
@@ -105,40 +107,53 @@ def _numbered(names: Mapping[str, str], taken: set[str]) -> dict[str, str]:
     return found
 
 
-def _called(draw: Sample, nodes: Sequence[Node], recording: Recording) -> str:
-    """As the value is, or what is made of it alone: of what is no 0 or 1, ``y_draw`` for ``y = square(draw)``.
+class Variables:
+    """The program's own names for what its nodes hold."""
 
-    Else as what it is part of: ``y_draw`` for ``y = x * draw`` too, ``output_draw`` where that is returned. At last as
-    a graph of fx calls it.
-    """
-    if found := variable_at(draw.name, nodes, recording):
-        return found
-    made = variable_at(draw.name, nodes, recording, of_functions=True)
-    if made and draw.family == "Bernoulli":
-        return made
-    name = draw.name.removesuffix(".draw")
-    made = made or recording.around.get(name, "")
-    taken = set(recording.variables.values())
-    return unused(f"{made}_draw", taken) if made else recording.graph_names.get(name, "")
+    def __init__(self, nodes: Sequence[Node], recording: Recording) -> None:
+        self._recording = recording
+        self._readers = defaultdict[str, list[Call]](list)
+        self._sizes = defaultdict[str, set[Any]](set)
+        for node in (*nodes, *recording.nodes):
+            self._sizes[node.name].add(_sizes(node))
+            if isinstance(node, Call):
+                for name in dict.fromkeys(node.inputs):
+                    self._readers[name].append(node)
 
+    def of_draw(self, draw: Sample) -> str:
+        """As the value is, or what is made of it alone: of what is no 0 or 1, ``y_draw`` for ``y = square(draw)``.
 
-def variable_at(name: str, nodes: Sequence[Node], recording: Recording, of_functions: bool = False) -> str:
-    """That of the value, or of the one view, copy or function of it that has one; else what a graph of fx calls it."""
-    name = name.removesuffix(".draw")
-    if found := recording.variables.get(name, ""):
-        return found
-    readers = [node for node in (*nodes, *recording.nodes) if name in node.inputs]
-    calls = [node for node in readers if isinstance(node, Call)]
-    made = [node for node in calls if of_functions and maps_one_value(node)]
-    sizes = {_sizes(node) for node in (*nodes, *recording.nodes) if node.name == name}
-    shown = [node for node in calls if reads_same(node, name) and not (takes_part(node) and _sizes(node) not in sizes)]
-    shown += [*made, *(node for node in calls if _is_copy(node, name))]
-    names = {found for reader in shown if (found := variable_at(reader.name, nodes, recording, of_functions))}
-    return names.pop() if len(names) == 1 else recording.weak_names.get(name, "")
+        Else as what it is part of: ``y_draw`` for ``y = x * draw`` too, ``output_draw`` where that is returned. At last
+        as a graph of fx calls it.
+        """
+        if found := self.at(draw.name):
+            return found
+        made = self.at(draw.name, of_functions=True)
+        if made and draw.family == "Bernoulli":
+            return made
+        name = draw.name.removesuffix(".draw")
+        made = made or self._recording.around.get(name, "")
+        taken = set(self._recording.variables.values())
+        return unused(f"{made}_draw", taken) if made else self._recording.graph_names.get(name, "")
+
+    def at(self, name: str, of_functions: bool = False) -> str:
+        """That of the value, or of the one view, copy or function of it that has one; else as a graph calls it."""
+        name = name.removesuffix(".draw")
+        if found := self._recording.variables.get(name, ""):
+            return found
+        shown = [node for node in self._readers[name] if self._shows(node, name, of_functions)]
+        names = {found for reader in shown if (found := self.at(reader.name, of_functions))}
+        return names.pop() if len(names) == 1 else self._recording.weak_names.get(name, "")
+
+    def _shows(self, reader: Call, name: str, of_functions: bool) -> bool:
+        """Does it give all values of the node, or a function of them alone?"""
+        if _is_copy(reader, name) or (of_functions and maps_one_value(reader)):
+            return True
+        return reads_same(reader, name) and (not takes_part(reader) or _sizes(reader) in self._sizes[name])
 
 
 def _sizes(node: Node) -> tuple[Dim, ...] | None:
-    """Of its dims, in order of none; () of what is no tensor."""
+    """Of its dims, in order of none; None of what is no tensor."""
     return None if node.shape is None else tuple(sorted((size for size in node.shape if size != 1), key=str))
 
 
