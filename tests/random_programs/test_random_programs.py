@@ -23,7 +23,7 @@ from tests.random_programs.program import RandomProgram
 from tests.random_programs.properties import PARTS, Invalid, Violation, check_program
 from tests.random_programs.shrink import shrunk, smallest
 
-EXAMPLES, SHARES = 500, 4
+EXAMPLES, SHARES = 500, 20
 """Programs, and the tests among which they are shared, so that several processes check them."""
 
 SOME = ("sizes", "emitted", "pair")
