@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from dgmcompile.diagnostics import CompileError, Diagnostic
+from dgmcompile.distill.gradients import no_gradient
 from dgmcompile.distill.marginal import marginal_term
 from dgmcompile.distill.nodes import Nodes
 from dgmcompile.distill.options import LATENT_WEIGHTS, LossOptions, check_options
@@ -49,7 +50,8 @@ def with_losses(pair: Pair, options: LossOptions | None = None) -> Graph:
         warnings=pair.warnings,
     )
     live = graph.live()
-    return graph.evolve(node for node in graph if node.name in live)
+    loss = graph.evolve(node for node in graph if node.name in live)
+    return loss.evolve(warnings=(*loss.warnings, *no_gradient(loss)))
 
 
 def terms_of(pair: Pair, options: LossOptions) -> dict[str, tuple[PairedSite, ...]]:

@@ -13,19 +13,19 @@ from torch import Tensor
 from dgmcompile.frontends.targets import short_name
 from dgmcompile.ir.graph import Arg, Call, Constant, Dim, Input, Node, Parameter, Ref, Sample, Shape, leaves
 from dgmcompile.ir.size import broadcast_shapes
+from dgmcompile.ir.torch_calls import ROUNDED
 
 DISCRETE = frozenset({"Bernoulli", "Categorical", "OneHotCategorical"})
 _MASKS = DISCRETE | {"Binomial", "Poisson", "Geometric"}
 """Families of which a draw is 0 now and then."""
 
 _POSITIVE = frozenset(["exp", "exp2", "softplus", "rsqrt", "sigmoid", "expit", "softmax", "ones", "ones_like"])
-_ROUNDED = ["sign", "round", "floor", "ceil", "trunc", "heaviside", "one_hot", "zeros", "zeros_like"]
 _CUT = ["relu", "relu6", "threshold", "hardtanh", "hardsigmoid", "clamp", "clip", "clamp_min", "clamp_max"]
 _CUT += ["softshrink", "hardshrink"]
 _CHOSEN = ["where", "dropout", "tril", "triu", "masked_fill", "pad", "index_fill", "scatter", "index_put", "eye"]
 _CHOSEN += ["diag_embed", "diag", "new_zeros", "scatter_add", "index_copy", "index_add"]
 _NEVER_NEGATIVE = frozenset(["relu", "relu6", "hardsigmoid", "abs", "absolute", "square", "sqrt", "norm", "std", "var"])
-_OFTEN_ZERO = frozenset([*_ROUNDED, *_CUT, *_CHOSEN])
+_OFTEN_ZERO = frozenset([*ROUNDED, *_CUT, *_CHOSEN, "zeros", "zeros_like"])
 """What they return may be exactly 0, and is no scale."""
 
 _FILLED: Mapping[str, int] = {"ones": 1, "ones_like": 1, "new_ones": 1, "zeros": 0, "zeros_like": 0, "new_zeros": 0}

@@ -41,6 +41,9 @@ STATEFUL = words("batch_norm instance_norm sync_batch_norm embedding embedding_b
 READS_STRIDES = words("as_strided stride is_contiguous storage_offset data_ptr resize_ set_ storage")
 """What they return depends on how their argument lies in memory."""
 
+ROUNDED = words("sign sgn round floor ceil trunc heaviside one_hot")
+"""They are constant but for jumps."""
+
 FACTORIES = words(
     "torch.zeros torch.ones torch.full torch.eye torch.arange torch.linspace torch.tensor torch.scalar_tensor"
 )
