@@ -1,14 +1,20 @@
-"""Draws that are put together: in another order, shape or type, after one another, or in places of a tensor."""
+"""Draws that are put together: in another order, shape or type, after one another, or in places of a tensor.
+
+A Bernoulli of other values than 0 and 1, as ``2 * b - 1``, is one all the same.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from dgmcompile.frontends.algebra import DISCRETE
+from dgmcompile.frontends.labels import OF_EITHER
 from dgmcompile.frontends.targets import short_name
-from dgmcompile.ir.graph import Arg, Call, Constant, Input, Node, Sample, Shape, is_size, refs_in
+from dgmcompile.ir.graph import Arg, Call, Constant, Input, Node, Ref, Sample, Shape, is_size, map_arg, refs_in
+from dgmcompile.ir.torch_calls import folding_function
 
 _JOINED = ["stack", "cat", "concat", "concatenate", "hstack", "vstack", "dstack", "column_stack"]
 _SHAPED = ["view", "reshape", "view_as", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose"]
@@ -32,13 +38,43 @@ def gathered_in(name: str, by_name: Mapping[str, Node]) -> list[Node] | None:
     if isinstance(node, Input | Constant) or (isinstance(node, Sample) and node.family != "Delta"):
         return [node]
     parts = _parts(node, by_name) if isinstance(node, Call) else None
+    if parts is None:
+        return _of_other_values(name, by_name)
     found = list[Node]()
-    for part in parts or ():
+    for part in parts:
         inner = gathered_in(part, by_name)
         if inner is None or not _keeps_values(by_name[part].dtype, node.dtype, inner):
             return None
         found += inner
-    return None if parts is None else found
+    return found
+
+
+def _of_other_values(name: str, by_name: Mapping[str, Node]) -> list[Node] | None:
+    """The Bernoulli of which it is a function that tells 0 and 1 apart."""
+    chain = [by_name[name]]
+    while isinstance(call := chain[-1], Call):
+        read = [read for read in refs_in(call.arguments) if not is_size(by_name[read])]
+        if len(read) != 1:
+            return None
+        chain.append(by_name[read[0]])
+    drawn = chain.pop()
+    if not isinstance(drawn, Sample) or drawn.family != "Bernoulli" or drawn.transforms:
+        return None
+    either: Tensor | None = torch.tensor([0, 1], dtype=drawn.dtype)
+    for call in reversed(chain):
+        either = _at(call, either, by_name) if either is not None and isinstance(call, Call) else None
+    return [drawn] if either is not None and either.unique().numel() == 2 and either.isfinite().all() else None
+
+
+def _at(call: Call, either: Tensor, by_name: Mapping[str, Node]) -> Tensor | None:
+    """What the call makes of the two values."""
+    if _parts(call, by_name) is not None and short_name(call.target_name) not in OF_EITHER:
+        return either
+    function = folding_function(call.target_name)
+    if short_name(call.target_name) not in OF_EITHER or function is None or len(call.inputs) != 1:
+        return None
+    args, kwargs = map_arg((call.args, dict(call.kwargs)), lambda leaf: either if isinstance(leaf, Ref) else leaf)
+    return function(*args, **kwargs)
 
 
 def _keeps_values(before: torch.dtype | None, after: torch.dtype | None, made_of: Sequence[Node]) -> bool:

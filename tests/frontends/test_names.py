@@ -391,6 +391,49 @@ def test_what_is_cut_to_whole_numbers_has_not_the_law_of_the_draw(name: str):
     assert "whole-target" in [warning.code for warning in graph.warnings]
 
 
+SPINS: dict[str, Callable[[Tensor], Tensor]] = {
+    "drawn": lambda p: 2 * torch.bernoulli(p) - 1,
+    "chosen": lambda p: torch.where(torch.rand_like(p) < p, 1.0, -1.0),
+    "sign": lambda p: torch.sign(p - torch.rand_like(p)),
+    "the other": lambda p: 1 - torch.distributions.Bernoulli(p).sample(),
+    "negated": lambda p: ~(torch.rand_like(p) < p),
+    "stacked": lambda p: torch.stack([2 * torch.bernoulli(p) - 1, 0.5 - torch.bernoulli(p)], 1).view(5, -1),
+}
+
+
+@pytest.mark.parametrize("name", SPINS)
+def test_a_coin_of_other_values_is_a_target_by_its_law(name: str):
+    net = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        return SPINS[name](torch.sigmoid(net(x)))
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert {(node.family, node.site.role) for node in graph.samples if node.site} == {("Bernoulli", "target")}
+    assert dgm.check(model, (values(5, 3),)).ok
+
+
+NO_SPINS: dict[str, Callable[[Tensor], Tensor]] = {
+    "forgotten": lambda b: b.clamp(min=1),
+    "merged by rounding": lambda b: (1e9 + b) / 7.0,
+    "by a size": lambda b: b * len(b) - len(b),
+    "squared": lambda b: b * b,
+    "counted": lambda b: b.sum(-1),
+    "a part": lambda b: 2 * b[:, 1:] - 1,
+}
+
+
+@pytest.mark.parametrize("name", NO_SPINS)
+def test_what_does_not_tell_a_coin_is_compared_by_its_value(name: str):
+    net = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        return NO_SPINS[name](torch.bernoulli(torch.sigmoid(net(x))))
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert [node.family for node in graph.samples if node.site and node.site.role == "target"] == ["Delta"]
+
+
 def test_counts_and_coins_are_the_same_as_whole_numbers():
     net = nn.Linear(3, 3)
 
