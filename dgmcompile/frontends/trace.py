@@ -21,12 +21,13 @@ from dgmcompile.frontends.distributions import ConstructorCalls
 from dgmcompile.frontends.draws import DrawRecorder
 from dgmcompile.frontends.libraries import is_library
 from dgmcompile.frontends.lifting import Lifted, lifted
-from dgmcompile.frontends.merge import Difference, Numbers, Run, changes, compared, live, renamed
+from dgmcompile.frontends.merge import Difference, Run, compared, live, renamed
 from dgmcompile.frontends.module_calls import ModuleCalls
 from dgmcompile.frontends.modules import ModulePaths, is_standard, may_return_zeros, model_of, name_of
-from dgmcompile.frontends.naming import named, strange_names
+from dgmcompile.frontends.naming import named
 from dgmcompile.frontends.outputs import with_drawn_results
-from dgmcompile.frontends.pyro import SiteRecorder, hidden_draws, repeated_sites, with_roles
+from dgmcompile.frontends.plain_notes import notes_on
+from dgmcompile.frontends.pyro import SiteRecorder, hidden_draws, with_roles
 from dgmcompile.frontends.random_calls import DROPOUT_MODULES
 from dgmcompile.frontends.record import KeptValues, Recorder
 from dgmcompile.frontends.recording import Recording
@@ -34,6 +35,7 @@ from dgmcompile.frontends.rolling import rolled
 from dgmcompile.frontends.samplers import ending_samplers, seen_variables
 from dgmcompile.frontends.sizes import SizeFinder, shorter, size_name
 from dgmcompile.frontends.source import forget_changed_files
+from dgmcompile.frontends.stability import refuse, refuse_difference, refuse_fixed, refuse_fresh, refuse_other_sites
 from dgmcompile.frontends.state import UserState, foreign_states, preserved, seed_everything
 from dgmcompile.frontends.submodules import collapse
 from dgmcompile.frontends.variables import with_latents, with_names
@@ -45,10 +47,8 @@ from dgmcompile.ir.graph import (
     Guard,
     Input,
     Node,
-    Noise,
     Parameter,
     Ref,
-    Sample,
     leaves,
     map_names,
     names_in,
@@ -138,8 +138,8 @@ class _Program:
         first = self._record({}, seed=0, first=True)  # parameters and lazy modules are initialised by the first run
         if sizes := shorter(first, self._arguments.size_classes()):
             again = self._record({}, seed=1)
-            _refuse(again, lambda code: code != "kept-value")
-            _refuse_other_sites(first, again)
+            refuse(again, lambda code: code != "kept-value")
+            refuse_other_sites(first, again)
             own, self._arguments = self._arguments, self._arguments.at(sizes)
             with contextlib.suppress(CompileError):
                 if (graph := self._graph(self._record({}, seed=2, first=True), targets, (own, again))) is not None:
@@ -156,17 +156,17 @@ class _Program:
             longer: other arguments, and what was recorded of them. None is returned if the graph is another one there.
         """
         base = self._record({}, seed=1, base=True)
-        _refuse(base, lambda code: code != "kept-value")
-        _refuse_other_sites(first, base)
-        _refuse(base)
-        _refuse(first, lambda code: code == "unrecorded-tensor")
+        refuse(base, lambda code: code != "kept-value")
+        refuse_other_sites(first, base)
+        refuse(base)
+        refuse(first, lambda code: code == "unrecorded-tensor")
         for seed in range(2, 3 + (_MORE if base.recording.generators else 0)):
             with _other_weights(base):
                 again = self._record({}, seed, shuffle=True)
-            _refuse(again)  # what happens by chance, as a draw that only some values need
-            _refuse_fixed(base, again)
-            _refuse_fresh(base, again)
-            _refuse_difference(compared(base, again), base, again)
+            refuse(again)  # what happens by chance, as a draw that only some values need
+            refuse_fixed(base, again)
+            refuse_fresh(base, again)
+            refuse_difference(compared(base, again), base, again)
         finder = SizeFinder(base, self._arguments.size_classes(), lambda sizes: self._record(sizes, seed=1))
         sized = finder.found()
         if longer is not None:
@@ -189,11 +189,7 @@ class _Program:
         graph = self._built(base.recording, with_roles(nodes, targets), sized.classes, guards + sized.guards, draws)
         observed = any(node.site is not None and node.site.role == "target" for node in nodes)
         chosen = [] if observed or targets is not None else [refusals.chosen_targets(graph.targets)]
-        told = (
-            [*_kept_noises(recovered, base), *_certain_targets(graph, base), *_whole_targets(graph)]
-            if recovered
-            else []
-        )
+        told = notes_on(graph, recovered, base) if recovered else ()
         return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base), *chosen, *told))
 
     def _lifted(self, nodes: Sequence[Node], recording: Recording) -> Lifted:
@@ -436,70 +432,6 @@ def _device(arguments: Arguments, paths: ModulePaths) -> torch.device:
     return torch.get_default_device()
 
 
-def _refuse(run: Run, counts: Callable[[str], bool] = lambda code: True) -> None:
-    """What is wrong with the run, of the codes that count."""
-    kept = [run.recording.poison[n.name] for n in run.flat if n.name in run.recording.poison]
-    read = [path for node in run.flat for path, _ in _tensors_read(node, run)]
-    kept += [run.recording.state_writes[path] for path in read if path in run.recording.state_writes]
-    problems = _first_autocast([*run.recording.errors, *kept, *strange_names(run.flat), *repeated_sites(run.flat)])
-    if problems := [problem for problem in problems if counts(problem.code)]:
-        raise CompileError(*dict.fromkeys(problems))
-    if not any(node.site is not None for node in run.nodes) or (run.recording.is_plain and _is_constant(run.nodes)):
-        raise CompileError(
-            Diagnostic(
-                code="no-sites",
-                message="the model has no sample site, and returns no tensor that depends on a draw or an argument",
-                help="draw its random variables, by torch or by pyro.sample, and return what is made of them",
-            )
-        )
-
-
-def _first_autocast(problems: list[Diagnostic]) -> list[Diagnostic]:
-    """Of what runs under autocast the first call tells."""
-    first = next((problem for problem in problems if problem.code == "autocast"), None)
-    return [problem for problem in problems if problem.code != "autocast" or problem is first]
-
-
-def _is_constant(nodes: Sequence[Node]) -> bool:
-    """Does nothing that is returned depend on a draw, or on a tensor among the arguments?"""
-    graph = Graph(nodes)
-    made = graph.ancestors(graph.targets)
-    return not any(isinstance(node, Input | Noise) or _is_drawn(node) for node in nodes if node.name in made)
-
-
-def _kept_noises(recovered: Lifted, base: Run) -> Iterator[Diagnostic]:
-    """Of what stays noise, but for dropout's."""
-    kept = recovered.kept.keys() - base.recording.dropouts
-    noises = [node for node in recovered.nodes if node.name in kept]
-    families = {node.name: node.family for node in noises if isinstance(node, Sample)}
-    yield from dict.fromkeys(
-        refusals.kept_noise(recovered.kept[node.name], families.get(node.name, ""), node.location) for node in noises
-    )
-
-
-def _certain_targets(graph: Graph, base: Run) -> Iterator[Diagnostic]:
-    """Of the results that no draw reaches, not even one by a submodule."""
-    if {"random-call", "random-module"} & {warning.code for warning in base.recording.warnings}:
-        return
-    draws = {node.name for node in graph if isinstance(node, Noise) or _is_drawn(node)}
-    for sample in graph.samples:
-        is_value = sample.site is not None and sample.site.role == "target" and not _is_drawn(sample)
-        if is_value and draws.isdisjoint(graph.ancestors([sample.name])):
-            yield refusals.certain_target(sample.name, bool(draws), sample.location)
-
-
-def _whole_targets(graph: Graph) -> Iterator[Diagnostic]:
-    """Of the results that are whole numbers, and no draws."""
-    for sample in graph.samples:
-        is_value = sample.site is not None and sample.site.role == "target" and not _is_drawn(sample)
-        if is_value and sample.dtype is not None and not (sample.dtype.is_floating_point or sample.dtype.is_complex):
-            yield refusals.whole_target(sample.name, sample.location)
-
-
-def _is_drawn(node: Node) -> bool:
-    return isinstance(node, Sample) and node.family != "Delta"
-
-
 @contextmanager
 def _other_weights(run: Run) -> Iterator[None]:
     """Other values in every trainable parameter; autograd does not notice (see `Tensor.data`)."""
@@ -512,86 +444,6 @@ def _other_weights(run: Run) -> Iterator[None]:
     finally:
         for tensor, value in held:
             tensor.data.copy_(value)
-
-
-def _refuse_other_sites(first: Run, second: Run) -> None:
-    """Another call of the program has to draw the same sites."""
-    before, after = (
-        {n.site.name: n for n in run.flat if n.site is not None and n.name not in run.recording.hidden}
-        for run in (first, second)
-    )
-    if before.keys() == after.keys():
-        return
-    name = next(name for name in (*after, *before) if (name in before) != (name in after))
-    node = after.get(name) or before[name]
-    raise CompileError(
-        Diagnostic(
-            code="unstable-sites",
-            message=f"run again with other random values, the program {'has' if name in after else 'lacks'} "
-            f"site {name!r}",
-            location=node.location,
-            notes=_generators_drawn(second),
-            help="draw the same sites at every call: as many as may be needed, and a mask for those that count",
-        )
-    )
-
-
-def _refuse_fixed(base: Run, again: Run) -> None:
-    """With another seed outside, every draw of a plain program has to be another one."""
-    states = base.recording.generator_states
-    if same := states.keys() & again.recording.generator_states.keys():
-        raise CompileError(refusals.fixed_random(*states[same.pop()]))
-
-
-def _refuse_fresh(base: Run, again: Run) -> None:
-    """Every call has to read the same parameters."""
-    for one, two in zip(base.nodes, again.nodes, strict=False):
-        ours, theirs = _parameters_read(one, base), _parameters_read(two, again)
-        if len(ours) == len(theirs):
-            for (path, parameter), (_, other) in zip(ours, theirs, strict=True):
-                if parameter is not other:
-                    readers = (node for node in base.nodes if one.name in node.inputs)
-                    places = (node.location for node in (one, *readers) if node.location is not None)
-                    raise CompileError(refusals.fresh_parameter(path, next(places, None)))
-
-
-def _parameters_read(node: Node, run: Run) -> list[tuple[str, Tensor]]:
-    """The trainable ones that a node is, or whose submodule it calls."""
-    found = _tensors_read(node, run)
-    if isinstance(node, Parameter):
-        return found if node.trainable else []
-    return [(path, tensor) for path, tensor in found if isinstance(tensor, nn.Parameter)]
-
-
-def _tensors_read(node: Node, run: Run) -> list[tuple[str, Tensor]]:
-    """The parameters and buffers that a node is, or those of the submodule that it calls."""
-    if isinstance(node, Parameter):
-        return [(node.path, run.recording.tensors[node.path])]
-    path = node.target_name.removeprefix("self.") if isinstance(node, Call) else ""
-    return [(f"{path}.{name}", tensor) for name, tensor in run.recording.held.get(path, {}).items()]
-
-
-def _refuse_difference(found: Numbers | Difference, base: Run, again: Run) -> None:
-    if isinstance(found, dict) and not found:
-        return
-    _refuse_other_sites(base, again)
-    node = base.nodes[min(index for index, _ in found)] if isinstance(found, dict) else found.node
-    detail = changes(base, found) if isinstance(found, dict) else found.found
-    location = _place(node, base)
-    if base.recording.generators:
-        raise CompileError(refusals.foreign_random(base.recording.generators, detail, location))
-    raise CompileError(refusals.unstable(detail, location))
-
-
-def _place(node: Node | None, run: Run) -> Location | None:
-    """Where a node was made; of a constant, which is made nowhere, where it is first read."""
-    if node is None or node.location is not None:
-        return node and node.location
-    return next((user.location for user in run.nodes if node.name in user.inputs), None)
-
-
-def _generators_drawn(run: Run) -> tuple[str, ...]:
-    return tuple(f"random numbers of {name} were drawn" for name in run.recording.generators)
 
 
 def _program_raised(error: BaseException) -> CompileError:
