@@ -161,12 +161,16 @@ def methods_of_distributions(seen: Mapping[str, Method]) -> Iterator[None]:
         for name in seen
         if name in vars(cls)
     ]
+    passing = [_passing(original) for _, _, original in replaced]
+    before = [to[0] for _, to in passing]
     try:
-        for cls, name, original in replaced:
-            setattr(cls, name, _passing(original, seen[name]))
+        for (cls, name, _), (method, to) in zip(replaced, passing, strict=True):
+            to[0] = seen[name]
+            setattr(cls, name, method)
         yield
     finally:
-        for cls, name, original in replaced:
+        for (cls, name, original), (_, to), earlier in zip(replaced, passing, before, strict=True):
+            to[0] = earlier
             setattr(cls, name, original)
 
 
@@ -180,12 +184,17 @@ def _classes(cls: type) -> list[type]:
     return list(found)
 
 
-def _passing(original: Callable[..., Any], seen: Method) -> Callable[..., Any]:
-    @functools.wraps(original, assigned=("__name__",), updated=())  # hundreds at each recording
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return seen(original, self, args, kwargs)
+@functools.lru_cache(2048)
+def _passing(original: Callable[..., Any]) -> tuple[Callable[..., Any], list[Method | None]]:
+    """A method in its place, and whom it passes its calls to; made once, as there are hundreds at each recording."""
+    to: list[Method | None] = [None]
 
-    return method
+    @functools.wraps(original, assigned=("__name__",), updated=())
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        seen = to[0]
+        return original(self, *args, **kwargs) if seen is None else seen(original, self, args, kwargs)
+
+    return method, to
 
 
 def _written(family: str, location: Location | None) -> Diagnostic:
