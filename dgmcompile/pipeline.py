@@ -26,6 +26,7 @@ from dgmcompile.ir.graph import Graph, Loop
 from dgmcompile.passes import compact, lower, semi_auxiliary
 from dgmcompile.passes.hoisting import hoisted
 from dgmcompile.passes.loops import distributed
+from dgmcompile.passes.splitting import split
 from dgmcompile.registration import preserved
 from dgmcompile.replay import CheckReport, check
 from dgmcompile.report import PairReport, Report
@@ -48,7 +49,7 @@ def loss_graph(pair: Pair, options: LossOptions | None = None) -> Graph:
     graph = compact(with_losses(pair, options))
     if not any(isinstance(node, Loop) for node in graph):
         return graph
-    return compact(hoisted(distributed(graph, (TEACHER, STUDENT))))
+    return compact(hoisted(split(distributed(graph, (TEACHER, STUDENT)))))
 
 
 def compiled(

@@ -21,7 +21,7 @@ _RANDOM_OR_STATEFUL = re.compile(
 _PAIRS = frozenset(
     (
         *("max", "min", "median", "nanmedian", "mode", "kthvalue", "topk", "sort", "cummax", "cummin", "aminmax"),
-        *("slogdet", "qr", "eig", "eigh", "frexp", "std_mean", "var_mean", "lstm_cell"),
+        *("slogdet", "qr", "eig", "eigh", "frexp", "std_mean", "var_mean", "lstm_cell", "lstm_step"),
     )
 )
 

@@ -57,8 +57,8 @@ def state_root(graph: Graph, prefix: str = "") -> State:
     """
     root, keys = Holder(), dict[str, str]()
     called = {path: node for node in graph if (path := called_path(node)) and path.startswith(prefix)}
-    for path in sorted(called, key=lambda path: path.count(".")):
-        live = _bound(graph, path, called[path])
+    for path in sorted({*called, *_opened(graph, prefix)}, key=lambda path: path.count(".")):
+        live = _bound(graph, path, called.get(path))
         keys[path] = _insert(root, path.removeprefix(prefix), live.module)
     for node in graph:
         if isinstance(node, Parameter) and node.path.startswith(prefix):
@@ -67,7 +67,15 @@ def state_root(graph: Graph, prefix: str = "") -> State:
     return State(root, keys)
 
 
-def _bound(graph: Graph, path: str, node: Node) -> Submodule:
+def _opened(graph: Graph, prefix: str) -> Iterator[str]:
+    """Paths of submodules that the graph holds and whose parameters it reads by themselves."""
+    read = [node.path for node in graph if isinstance(node, Parameter) and node.path.startswith(prefix)]
+    for path in graph.binding.modules:
+        if any(parameter.startswith(f"{path}.") for parameter in read):
+            yield path
+
+
+def _bound(graph: Graph, path: str, node: Node | None) -> Submodule:
     if path in graph.binding.modules:
         return graph.binding.modules[path]
     message = f"the graph calls submodule {path!r}, but holds no module of that name"
@@ -75,7 +83,7 @@ def _bound(graph: Graph, path: str, node: Node) -> Submodule:
         Diagnostic(
             code="unbound-module",
             message=message,
-            location=node.location,
+            location=node and node.location,
             help="compile the traced program itself, not its text",
         )
     )

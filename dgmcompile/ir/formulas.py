@@ -53,8 +53,34 @@ def quotient(number: float, above: int, below: int) -> float:
     return number * above / below
 
 
+def lstm_step(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """The next state of an LSTM cell, from the sum of its two products."""
+    i, f, g, o = gates.chunk(4, -1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def gru_step(of_input: Tensor, of_state: Tensor, h: Tensor) -> Tensor:
+    """The next state of a GRU cell, from its two products."""
+    r, z, n = of_input.chunk(3, -1)
+    r_state, z_state, n_state = of_state.chunk(3, -1)
+    n = torch.tanh(n + torch.sigmoid(r + r_state) * n_state)
+    return n + torch.sigmoid(z + z_state) * (h - n)
+
+
 SETITEM, COPIED, WRITE_VIEW, READ_VIEW = (Formula.of(f) for f in (setitem, copied, write_view, read_view))
 WITH_GRADIENT_OF, SUBSAMPLING_SCALE, QUOTIENT = map(Formula.of, (with_gradient_of, subsampling_scale, quotient))
-FILL_DIAGONAL = Formula.of(fill_diagonal)
-_ALL = (SETITEM, COPIED, WRITE_VIEW, READ_VIEW, WITH_GRADIENT_OF, SUBSAMPLING_SCALE, QUOTIENT, FILL_DIAGONAL)
+FILL_DIAGONAL, LSTM_STEP, GRU_STEP = map(Formula.of, (fill_diagonal, lstm_step, gru_step))
+_ALL = (
+    SETITEM,
+    COPIED,
+    WRITE_VIEW,
+    READ_VIEW,
+    WITH_GRADIENT_OF,
+    SUBSAMPLING_SCALE,
+    QUOTIENT,
+    FILL_DIAGONAL,
+    LSTM_STEP,
+    GRU_STEP,
+)
 FORMULAS = {formula.name: formula for formula in _ALL}

@@ -27,12 +27,12 @@ def hoisted(graph: Graph) -> Graph:
         y_t = head(h)               ys = head(stack(list))
     """
     for name in innermost_first(graph):
-        graph = _Hoisting(graph, name).result()
+        graph = Hoisting(graph, name).result()
     return graph
 
 
 @dataclass
-class _Hoisting:
+class Hoisting:
     """Of one loop: ``before`` is what is done for all steps before it, ``after`` what is done after it."""
 
     graph: Graph
