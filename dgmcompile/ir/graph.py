@@ -803,6 +803,8 @@ def _program_order(graph: nx.DiGraph[str]) -> list[str]:
 
 def in_order(graph: nx.DiGraph[str], places: Mapping[str, int]) -> list[str]:
     """The names in an order that follows the edges and, where these leave a choice, the places."""
+    if all(places[before] < places[after] for before, after in graph.edges):
+        return sorted(graph, key=places.__getitem__)
     return list(nx.lexicographical_topological_sort(graph, key=places.__getitem__))
 
 
