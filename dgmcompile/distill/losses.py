@@ -76,7 +76,9 @@ def overview(pair: Pair, options: LossOptions | None = None) -> Graph:
             compared = tuple(Ref(law.name) for site in sites for law in (site.teacher, site.student))
             outputs[name] = nodes.append(Call(name=nodes.unused(name), target="compared", args=compared)).name
     if len(outputs) > 1:
-        total = Call(name=nodes.unused("total"), target="total", args=tuple(map(Ref, outputs.values())))
+        steps = {name: pair.steps_of(site.teacher.name) for name, (site, *_) in terms_of(pair, options).items()}
+        summed = tuple(nodes.over_steps(Ref(term), steps[name]) for name, term in outputs.items())
+        total = Call(name=nodes.unused("total"), target="total", args=summed)
         outputs["total"] = nodes.append(total).name
     graph = Graph([*pair, *nodes.added], name=pair.name, outputs=outputs, arguments=pair.arguments)
     live = graph.live()

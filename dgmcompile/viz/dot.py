@@ -62,6 +62,8 @@ _PLATE = {
     "labeljust": "r",
     "class": "plate",
 }
+_SIZE_ARROW = {"style": "dotted", "color": "#8c959f", "class": "size"}
+_LATER_ARROW = {"style": "dashed", "arrowhead": "vee", "constraint": "false", "class": "later"}
 _SIDE = {"style": "rounded,filled", "color": "#afb8c1", "fillcolor": "#fafbfc", "labeljust": "l", "margin": "14"}
 
 
@@ -100,7 +102,7 @@ def dot_of_picture(picture: Picture, title: str | None = None) -> str:
     if {box.side for box in picture.boxes}.issuperset(SIDES):
         dot.subgraph(_left_to_right(*map(_anchor, SIDES)))
     for arrow in picture.arrows:
-        look = {"style": "dotted", "color": "#8c959f", "class": "size"} if arrow.is_size else {}
+        look = _SIZE_ARROW if arrow.is_size else _LATER_ARROW if arrow.is_later else {}
         dot.edge(node_id(arrow.tail), node_id(arrow.head), **look)
     return dot.source
 
@@ -108,9 +110,10 @@ def dot_of_picture(picture: Picture, title: str | None = None) -> str:
 def _total_span(picture: Picture) -> int:
     """Rows that the arrows cross, all together: what a layout costs grows faster than this."""
     row = dict.fromkeys((box.name for box in picture.boxes), 0)
-    for arrow in picture.arrows:  # in the order of their heads, which is the program's
+    arrows = [arrow for arrow in picture.arrows if not arrow.is_later]
+    for arrow in arrows:  # in the order of their heads, which is the program's
         row[arrow.head] = max(row[arrow.head], row[arrow.tail] + 1)
-    return sum(row[arrow.head] - row[arrow.tail] for arrow in picture.arrows)
+    return sum(row[arrow.head] - row[arrow.tail] for arrow in arrows)
 
 
 def _anchor(side: Side) -> str:

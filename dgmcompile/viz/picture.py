@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, get_args
@@ -11,11 +12,13 @@ from typing import Literal, get_args
 from dgmcompile.diagnostics import Location
 from dgmcompile.ir.graph import (
     Call,
+    Carry,
     Constant,
     Dim,
     Formula,
     Graph,
     Input,
+    Loop,
     Node,
     Noise,
     Parameter,
@@ -25,6 +28,7 @@ from dgmcompile.ir.graph import (
     is_size,
     names_in,
     refs_in,
+    value_parents,
     variable_kind,
 )
 from dgmcompile.ir.size import Size
@@ -76,18 +80,23 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """``head`` reads the value of ``tail`` (or, where ``is_size``, is only as large as it says)."""
+    """``head`` reads the value of ``tail`` (or, where ``is_size``, is only as large as it says).
+
+    ``is_later``: in a later step of a loop, the value of a step before.
+    """
 
     tail: str
     head: str
     is_size: bool = False
+    is_later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
     """Boxes in the order of the program; ``plate_labels`` has the text of every plate.
 
-    Of more than `MOST_ARROWS` those are left out that a longer path implies; ``implied`` counts them.
+    A loop is drawn once, in a frame as that of a plate; arrows that are ``is_later`` lead from step to step. Of more
+    than `MOST_ARROWS` those are left out that a longer path implies; ``implied`` counts them.
     """
 
     boxes: tuple[Box, ...]
@@ -124,7 +133,11 @@ def picture_of(graph: Graph, *, detail: Detail = "variables", parameters: bool =
         return variable_kind(node) is not None or (parameters and isinstance(node, Parameter))
 
     describe = _Describe(graph, results, detail)
+    loops = _frames(graph)
     plates = plates_by_node(graph)
+    plates |= {
+        name: plates[name] | {loops[n] for n in graph.loops[name]} for name in graph.graph if name not in results
+    }
     nodes = [node for node in graph if shown(node)]
     nested = outermost_first(plates[node.name] for node in nodes)
     arrows = tuple(_arrows(graph, shown))
@@ -132,13 +145,20 @@ def picture_of(graph: Graph, *, detail: Detail = "variables", parameters: bool =
     return Picture(
         tuple(describe.box(node, nested(plates[node.name])) for node in nodes),
         drawn,
-        {plate: describe.plate(plate) for plate in describe.plates},
+        {plate: describe.plate(plate) for plate in (*describe.plates, *loops.values())},
         len(arrows) - len(drawn),
     )
 
 
+def _frames(graph: Graph) -> dict[str, Plate]:
+    """What is drawn around the steps of each loop; of plates that have the same members it is the inner one."""
+    return {node.name: Plate(node.name, -sys.maxsize, node.length) for node in graph if isinstance(node, Loop)}
+
+
 def _without_implied(arrows: tuple[Arrow, ...]) -> tuple[Arrow, ...]:
     """Without those from a box to one that a longer path leads to; arrows come in the order of their heads."""
+    later = tuple(arrow for arrow in arrows if arrow.is_later)
+    arrows = tuple(arrow for arrow in arrows if not arrow.is_later)
     above: dict[str, set[str]] = {}
     drawn: list[Arrow] = []
     for head, group in groupby(arrows, lambda arrow: arrow.head):
@@ -146,7 +166,7 @@ def _without_implied(arrows: tuple[Arrow, ...]) -> tuple[Arrow, ...]:
         implied = set[str]().union(*(above.get(arrow.tail, set()) for arrow in into))
         above[head] = implied.union(arrow.tail for arrow in into)
         drawn += [arrow for arrow in into if arrow.tail not in implied]
-    return tuple(drawn)
+    return (*drawn, *later)
 
 
 def _results(graph: Graph) -> set[str]:
@@ -160,17 +180,45 @@ def _arrows(graph: Graph, shown: Callable[[Node], bool]) -> Iterable[Arrow]:
 
     What a node reads for its shape alone is no arrow: the captions tell shapes.
     """
-    reach: dict[str, tuple[str, ...]] = {}
+    reach = _reach(graph, shown)
     for node in graph:
-        values = dict.fromkeys(tail for name in refs_in(node.arguments) for tail in reach[name])
         if not shown(node):
-            reach[node.name] = () if is_size(node) else tuple(values)
             continue
-        reach[node.name] = (node.name,)
-        yield from (Arrow(tail, node.name, is_size(graph[tail])) for tail in values)
+        values = _read(node, refs_in(node.arguments), graph, reach)
+        yield from (Arrow(tail, node.name, is_size(graph[tail]), later) for tail, later in values)
         if isinstance(node, Call):
-            sizes = dict.fromkeys(name for name in names_in(node.arguments) if name not in values)
+            read = {tail for tail, _ in values}
+            sizes = dict.fromkeys(name for name in names_in(node.arguments) if name not in read)
             yield from (Arrow(tail, node.name, True) for tail in sizes if shown(graph[tail]))
+
+
+Tails = dict[tuple[str, bool], None]
+"""Nodes that a value depends on, and whether on what they were a step before; in order."""
+
+
+def _reach(graph: Graph, shown: Callable[[Node], bool]) -> dict[str, Tails]:
+    """Node -> what its readers depend on by it: itself, or the shown nodes that it depends on."""
+    reach: dict[str, Tails] = {node.name: {} for node in graph}
+    has_loops = any(isinstance(node, Loop) for node in graph)
+    while True:
+        before = dict(reach)
+        for node in graph:
+            if shown(node):
+                reach[node.name] = {(node.name, False): None}
+            elif not is_size(node):
+                reach[node.name] = _read(node, value_parents(node), graph, reach)
+        if reach == before or not has_loops:
+            return reach
+
+
+def _read(node: Node, names: Iterable[str], graph: Graph, reach: Mapping[str, Tails]) -> Tails:
+    found: Tails = {}
+    for name in names:
+        found |= reach[name]
+    if isinstance(node, Carry):
+        for tail, _ in reach[node.next.name]:
+            found[tail, not graph.loops[tail].isdisjoint(node.step.symbols)] = None
+    return found
 
 
 class _Describe:

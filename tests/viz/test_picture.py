@@ -4,6 +4,7 @@ import pytest
 
 from dgmcompile.ir.graph import Call, Graph, Input, Noise, Plate, Ref, Sample, Site
 from dgmcompile.ir.size import Size
+from dgmcompile.ir.text import parse
 from dgmcompile.viz.picture import picture_of
 
 
@@ -220,3 +221,26 @@ def test_random_shows_targets_given_noise_and_inputs(semi):
     assert "z" not in shown and "w" not in shown
     assert {"x", "w_noise", "z_noise", "y"} <= set(shown)
     assert {("w_noise", "y"), ("z_noise", "y")} <= arrows(semi, detail="random")
+
+
+def test_a_loop_is_one_frame_in_which_dashed_arrows_lead_from_step_to_step():
+    graph = parse("""
+        chain = graph(x, start)
+        x: float32[batch, steps] = input()
+        start: float32[batch] = input()
+        batch = size(x, 0)
+        steps = size(x, 1)
+        t = loop(steps)
+        last_h: float32[batch] = carry(t, start, h)
+        x_t: float32[batch] = torch.select(x, 1, t)
+        z: float32[batch] = sample.Normal(loc=last_h, scale=1.0).latent("z_", t, plate("rows", -1, batch))
+        h: float32[batch] = torch.add(z, x_t)
+        y: float32[batch] = sample.Normal(loc=h, scale=1.0).target("y_", t, plate("rows", -1, batch))
+    """)
+    picture = picture_of(graph)
+    assert {(arrow.tail, arrow.head) for arrow in picture.arrows if arrow.is_later} == {("z", "z")}
+    assert {(arrow.tail, arrow.head) for arrow in picture.arrows if not arrow.is_later} == {
+        ("start", "z"), ("x", "z"), ("z", "y"), ("x", "y")
+    }  # fmt: skip
+    assert plates(graph, "z") == plates(graph, "y") == ["rows", "t"] and plates(graph, "start") == ["rows"]
+    assert "t  x.shape[1]" in picture.plate_labels.values()
