@@ -5,7 +5,7 @@ A Bernoulli of other values than 0 and 1, as ``2 * b - 1``, is one all the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -34,19 +34,25 @@ _WIDE = (torch.int32, torch.int64)
 
 def gathered_in(name: str, by_name: Mapping[str, Node]) -> list[Node] | None:
     """The draws and arguments that a value is put together of; None if it is made of anything else."""
-    node = by_name[name]
-    if isinstance(node, Input | Constant) or (isinstance(node, Sample) and node.family != "Delta"):
-        return [node]
-    parts = _parts(node, by_name) if isinstance(node, Call) else None
-    if parts is None:
-        return _of_other_values(name, by_name)
-    found = list[Node]()
-    for part in parts:
-        inner = gathered_in(part, by_name)
-        if inner is None or not _keeps_values(by_name[part].dtype, node.dtype, inner):
+    found, todo = list[Node](), [name]
+    while todo:
+        node = by_name[todo.pop()]
+        parts, made_of = _taken_apart(node, by_name)
+        if parts is None and made_of is None:
             return None
-        found += inner
+        if not all(_keeps_values(part, node, by_name) for part in parts or ()):
+            return None
+        found += made_of or ()
+        todo += reversed(parts or ())
     return found
+
+
+def _taken_apart(node: Node, by_name: Mapping[str, Node]) -> tuple[list[str] | None, list[Node] | None]:
+    """What a call puts together, or else what the value is; None twice if it is made of anything else."""
+    if isinstance(node, Input | Constant) or (isinstance(node, Sample) and node.family != "Delta"):
+        return None, [node]
+    parts = _parts(node, by_name) if isinstance(node, Call) else None
+    return parts, None if parts is not None else _of_other_values(node.name, by_name)
 
 
 def _of_other_values(name: str, by_name: Mapping[str, Node]) -> list[Node] | None:
@@ -77,11 +83,12 @@ def _at(call: Call, either: Tensor, by_name: Mapping[str, Node]) -> Tensor | Non
     return function(*args, **kwargs)
 
 
-def _keeps_values(before: torch.dtype | None, after: torch.dtype | None, made_of: Sequence[Node]) -> bool:
-    """Has a draw the same value in the other type? A real number has not as a whole one."""
+def _keeps_values(name: str, whole: Node, by_name: Mapping[str, Node]) -> bool:
+    """Has a part the same value in the type of the whole? A real number has not as a whole one."""
+    before, after = by_name[name].dtype, whole.dtype
     if before is None or after is None or before == after or after.is_floating_point or after.is_complex:
         return True
-    families = {node.family for node in made_of if isinstance(node, Sample)}
+    families = {node.family for node in gathered_in(name, by_name) or () if isinstance(node, Sample)}
     if families <= {"Bernoulli", "OneHotCategorical"}:
         return True
     return after in _WIDE and families <= DISCRETE | _COUNTS
@@ -93,7 +100,7 @@ def _parts(call: Call, by_name: Mapping[str, Node]) -> list[str] | None:
     if word in _FILLED:
         return []
     if word == "setitem":
-        return refs_in(call.args[::2]) if _overwrites_nothing(call, by_name) else None
+        return _assigned(call, by_name)
     if word == "getitem" and call.target != "getitem":
         shape = by_name[call.args[0].name].shape or ()
         return refs_in(call.args[:1]) if _takes_all(_index(call), shape) else _without_beginning(call, by_name)
@@ -120,10 +127,19 @@ def _is_whole(part: Arg, size: Arg) -> bool:
     return part == slice(None) or (type(part) is int and size == 1)
 
 
-def _overwrites_nothing(call: Call, by_name: Mapping[str, Node]) -> bool:
-    """Is it one of ``x[:, t] = ...``, each with another number at that place?"""
-    places = list(_places(call, by_name))
-    return None not in places and len({dim for dim, _ in filter(None, places)}) == 1 and len({*places}) == len(places)
+def _assigned(call: Call, by_name: Mapping[str, Node]) -> list[str] | None:
+    """What ``x[:, t] = ...`` has put into ``x``, each at a place of its own; no draw is overwritten that is left."""
+    places, values = list(_places(call, by_name)), list[str]()
+    start: Node = call
+    while isinstance(start, Call) and short_name(start.target_name) == "setitem":
+        values += refs_in(start.args[2:])
+        start = by_name[start.args[0].name]
+    if None in places or len({dim for dim, _ in filter(None, places)}) != 1 or len({*places}) < len(places):
+        return None
+    if len(places) == (call.shape or ())[places[0][0]]:  # type: ignore[index]
+        return values
+    before = gathered_in(start.name, by_name)
+    return None if before is None or any(isinstance(node, Sample) for node in before) else [*values, start.name]
 
 
 def _places(node: Node, by_name: Mapping[str, Node]) -> Iterator[tuple[int, int] | None]:
@@ -158,10 +174,18 @@ def _without_beginning(call: Call, by_name: Mapping[str, Node]) -> list[str] | N
 
 def _pieces(name: str, dim: int, by_name: Mapping[str, Node]) -> list[str]:
     """What is put one after another along that dim."""
-    node = by_name[name]
+    found, todo = list[str](), [name]
+    while todo:
+        node = by_name[todo.pop()]
+        if _is_joined_along(node, dim):
+            todo += reversed(refs_in(node.arguments))
+        else:
+            found.append(node.name)
+    return found
+
+
+def _is_joined_along(node: Node, dim: int) -> bool:
     if not isinstance(node, Call) or short_name(node.target_name) not in _JOINING:
-        return [name]
+        return False
     along = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    if along % len(node.shape or (0,)) != dim:
-        return [name]
-    return [piece for part in refs_in(node.args[:1]) for piece in _pieces(part, dim, by_name)]
+    return along % len(node.shape or (0,)) == dim

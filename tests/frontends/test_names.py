@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch import distributions as td
 
 import dgmcompile as dgm
+from dgmcompile.frontends.gathering import gathered_in
+from dgmcompile.ir.text import parse
 from tests.frontends.latents import MEAN, PROBS, SCALE, families
 from tests.programs.program import values
 
@@ -362,6 +364,70 @@ def test_tokens_that_follow_an_argument_are_the_targets():
 
     graph = dgm.trace(model, (torch.zeros(5, 1, dtype=torch.long), values(5, 8)))
     assert [(node.family, node.site.role) for node in graph.samples if node.site] == [("Categorical", "target")] * 3
+
+
+def clamped(p: Tensor) -> Tensor:
+    y = torch.bernoulli(p)
+    y[:, 0] = 1.0
+    return y
+
+
+def begun(p: Tensor) -> Tensor:
+    token = torch.distributions.Categorical(p.unsqueeze(1).expand(-1, 4, -1)).sample()
+    token[:, 0] = 0
+    return token
+
+
+def drawn_again(p: Tensor) -> Tensor:
+    y = torch.bernoulli(p)
+    y[:, 1] = torch.bernoulli(0.5 * p[:, 0])
+    return y
+
+
+def cut(p: Tensor) -> Tensor:
+    return drawn_again(p)[:, 1:]
+
+
+def stacked_and_clamped(p: Tensor) -> Tensor:
+    y = torch.stack([torch.bernoulli(p[:, 0]), torch.bernoulli(p[:, 1])], 1)
+    y[:, 0] = 1.0
+    return y
+
+
+@pytest.mark.parametrize("kind", [clamped, begun, drawn_again, cut, stacked_and_clamped])
+def test_a_draw_of_which_a_part_is_overwritten_is_no_target(kind: Callable[[Tensor], Tensor]):
+    net = nn.Linear(3, 3)
+    graph = dgm.trace(lambda x: kind(torch.softmax(net(x), -1)), (values(5, 3),))
+    assert [node.family for node in graph.samples if node.site and node.site.role == "target"] == ["Delta"]
+    assert graph.latents
+
+
+def test_a_draw_that_is_overwritten_as_a_whole_leaves_the_later_draws_as_targets():
+    """A sweep of a Gibbs sampler over a random start."""
+    weights = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        v = torch.bernoulli(torch.sigmoid(x))
+        for i in range(3):
+            v[:, i] = torch.bernoulli(torch.sigmoid(weights(v)[:, i]))
+        return v
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert len(graph.targets) == 3 and len(graph.latents) == 1
+    assert dgm.check(model, (values(5, 3),)).ok
+
+
+def test_a_very_long_sequence_of_tokens():
+    lines = [
+        "model = graph(x)",
+        "x: float32[3] = input()",
+        'draw: float32[3] = sample.Bernoulli(probs=x).latent("draw")',
+    ]
+    for i in range(2000):
+        before = f"tokens_{i - 1}" if i else "x"
+        lines.append(f"tokens_{i}: float32[{3 * i + 6}] = torch.cat([{before}, draw], 0)")
+    nodes = {node.name: node for node in parse("\n".join(lines))}
+    assert [node.name for node in gathered_in("tokens_1999", nodes) or ()] == ["x", *["draw"] * 2000]
 
 
 TRUNCATED: dict[str, Callable[[Tensor], Tensor]] = {
