@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Literal
@@ -21,8 +21,8 @@ from dgmcompile.distill.divergences import (
 from dgmcompile.distill.measures import are_comparable, measure_of
 from dgmcompile.distill.nodes import Nodes, Values
 from dgmcompile.distill.pair import Pair, PairedSite
-from dgmcompile.ir.graph import Arg, Dim, Input, Ref, Sample, Shape, is_size
-from dgmcompile.ir.size import Size, add, broadcast_shapes, multiply
+from dgmcompile.ir.graph import Arg, Dim, Input, Noise, Parameter, Ref, Sample, Shape, is_size, refs_in
+from dgmcompile.ir.size import Size, add, broadcast_shapes, multiply, quotient
 
 Reduction = Literal["sum", "mean"]
 
@@ -154,8 +154,7 @@ class TermWriter:
         """The number: summed over event dims and plates, averaged over the batch; times mask and scale."""
         scale = p.scale if isinstance(p.scale, int | float) else None
         weighs = scale is None and p.scale is not None
-        averaged = {position for position in [self.batch.position(p)] if position is not None}
-        averaged = averaged or self.batch.inside(p, found.shape)
+        averaged = self.batch.within(p) or self.batch.inside(p, found.shape)
         if p.mask is not None:
             found = self._without_events(len(found.shape) - len(p.masked_shape), found, reduction)
             found = self._weighted(found, p.mask, True, name)
@@ -163,11 +162,11 @@ class TermWriter:
         elif weighs:
             found = self._without_events(len(found.shape) - len(p.batch_shape), found, reduction)
         elif reduction == "mean":
-            averaged |= set(range(len(p.batch_shape), len(found.shape)))
+            averaged |= dict.fromkeys(range(len(p.batch_shape), len(found.shape)), 1)
         if weighs:
             found = self._weighted(found, p.scale, False, name)
         if p.mask is not None or weighs:  # which may have more dims than the site's batch
-            averaged = {len(found.shape) - len(p.batch_shape) + position for position in averaged}
+            averaged = {len(found.shape) - len(p.batch_shape) + place: rest for place, rest in averaged.items()}
         return self._averaged(found, averaged, name, scale)
 
     def _without_events(self, events: int, found: Elementwise, reduction: Reduction) -> Elementwise:
@@ -185,16 +184,19 @@ class TermWriter:
             value = self._nodes.call(f"{name}.scaled", "torch.Tensor.mul", (found.value, weight), shape)
         return Elementwise(value, broadcast_shapes(found.shape, self._nodes.shape(weight)))
 
-    def _averaged(self, found: Elementwise, averaged: set[int], name: str, scale: float | None) -> Ref:
-        """A mean over some dims of the full shape, a sum over the others: in as few calls as there can be."""
+    def _averaged(self, found: Elementwise, averaged: Mapping[int, Dim], name: str, scale: float | None) -> Ref:
+        """A mean over some dims of the full shape, a sum over the others: in as few calls as there can be.
+
+        Where another size is folded into a dim it is summed over that: ``averaged`` has it for each place, or 1.
+        """
         own = self._nodes.shape(found.value)
         own = (*(1,) * (len(found.shape) - len(own)), *own)
         there = [i for i, dim in enumerate(own) if dim == found.shape[i]]
-        counted = _product(dim for i, dim in enumerate(found.shape) if i not in {*there, *averaged})
-        divided = _product(found.shape[i] for i in there if i in averaged)
+        counted = _product(averaged.get(i, dim) for i, dim in enumerate(found.shape) if i not in there)
+        divided = _product(found.shape[i] if averaged[i] == 1 else self.batch.size or 1 for i in there if i in averaged)
         factor = counted if scale is None else counted * scale if isinstance(counted, int) else counted
         calls: list[tuple[str, str, tuple[Arg, ...]]] = []
-        if there and averaged.issuperset(there):
+        if there and all(averaged.get(i) == 1 for i in there):
             calls.append(("mean", "torch.Tensor.mean", ()))
         else:
             calls += [("sum", "torch.Tensor.sum", ())] if self._nodes.shape(found.value) else []
@@ -212,46 +214,82 @@ class TermWriter:
 
 @dataclass(frozen=True)
 class Batch:
-    """What terms are averaged over: a plate, or the leading dim of the arguments."""
+    """What terms are averaged over: a plate, or the leading dim of the arguments.
+
+    ``fixed``: names of sites that have a dim of that many elements, a fixed number, by their own parameters.
+    """
 
     plate: str | None
     size: Dim | None
+    fixed: Set[str] = frozenset()
 
     @classmethod
     def of(cls, pair: Pair) -> Batch:
         """The outermost vectorised plate of the first target that has one, or else of the first latent.
 
-        Without plates the size of the first tensor's leading dim, or the first whole number, among the arguments; of
-        plain PyTorch without either, the leading dim of the first target that has one.
+        Without plates the size of the first tensor's leading dim, or the first whole number, among the arguments that a
+        target has, or else a latent; of plain PyTorch without either, the leading dim of the first target that has one.
         """
-        for role in ("target", "latent"):
-            for site in pair.compared:
-                if site.role == role and site.teacher.site and site.teacher.site.plates:
-                    return cls(site.teacher.site.plates[0].name, None)
+        sites = sorted(pair.compared, key=lambda site: site.role != "target")
+        for site in sites:
+            if site.teacher.site and site.teacher.site.plates:
+                return cls(site.teacher.site.plates[0].name, None)
         inputs = [node for node in pair if isinstance(node, Input)]
-        leading = [node.shape[0] for node in inputs if node.shape]
-        numbers = [Size.symbol(node.name) for node in inputs if is_size(node)]
-        targets = [site.teacher.batch_shape for site in pair.compared if site.role == "target"]
+        given: list[Dim] = [node.shape[0] for node in inputs if node.shape]
+        given += [Size.symbol(node.name) for node in inputs if is_size(node)]
+        targets = [site.teacher.batch_shape for site in sites if site.role == "target"]
         drawn = [shape[0] for shape in targets if shape] if pair.binding.draws is not None else []
-        return cls(None, next(iter([*leading, *numbers, *drawn]), None))
+        tried = [cls(None, size, _fixed(pair, size)) for size in given]
+        met = (batch for site in sites for batch in tried if batch.is_in(site.teacher))
+        return next(met, cls(None, next(iter([*given, *drawn]), None)))
+
+    def is_in(self, law: Sample) -> bool:
+        """Is some dim of what is compared the batch?"""
+        return bool(self.within(law) or self.inside(law, law.shape or ()))
 
     def position(self, law: Sample) -> int | None:
-        """Which dim of the law's shape is the batch, if it is in it.
+        """Which dim of the law's shape is the batch, if it is in it."""
+        return next((place for place, rest in self.within(law).items() if rest == 1), None)
+
+    def within(self, law: Sample) -> dict[int, Dim]:
+        """The dim of the law's shape that the batch is in, and what it is folded with, or 1.
 
         A fixed number may be another's as well: it has to come first.
         """
         dims = law.batch_shape
-        if self.plate is None:
-            places = range(len(dims)) if isinstance(self.size, Size) else range(len(dims[:1]))
-            return next((place for place in places if dims[place] == self.size), None)
-        plates = law.site.plates if law.site else ()
-        return next((len(dims) + plate.dim for plate in plates if plate.name == self.plate), None)
+        if self.plate is not None:
+            plates = law.site.plates if law.site else ()
+            return {len(dims) + plate.dim: 1 for plate in plates if plate.name == self.plate}
+        if not isinstance(self.size, Size):
+            return {0: 1} if dims[:1] == (self.size,) and law.name not in self.fixed else {}
+        return dict(list(self._places(dims).items())[:1])
 
-    def inside(self, law: Sample, shape: Shape) -> set[int]:
+    def inside(self, law: Sample, shape: Shape) -> dict[int, Dim]:
         """Of a value, all but whose first dim is one event: where the batch is, which need not come first."""
-        if law.family != "Delta" or not isinstance(self.size, Size):
-            return set()
-        return {place for place, dim in enumerate(shape) if dim == self.size}
+        return self._places(shape) if law.family == "Delta" and isinstance(self.size, Size) else {}
+
+    def _places(self, dims: Shape) -> dict[int, Dim]:
+        """Where it is by itself, or else where it is folded with others."""
+        assert isinstance(self.size, Size)
+        rests = {place: quotient(dim, self.size) for place, dim in enumerate(dims) if isinstance(dim, Size)}
+        found: dict[int, Dim] = {place: rest for place, rest in rests.items() if rest is not None}
+        return {place: rest for place, rest in found.items() if rest == 1} or found
+
+
+def _fixed(pair: Pair, size: Dim) -> Set[str]:
+    """Sites of which a parameter is made of trainable ones alone, one of which has that many rows."""
+    return frozenset(
+        site.teacher.name
+        for site in pair.compared
+        if isinstance(size, int) and any(_is_of_rows(ref, size, pair) for ref in refs_in(site.teacher.params))
+    )
+
+
+def _is_of_rows(name: str, size: int, pair: Pair) -> bool:
+    made_of = [pair[node] for node in (name, *pair.ancestors([name]))]
+    drawn = any(isinstance(node, Input | Noise | Sample) for node in made_of)
+    rows = [(node.shape or ())[:1] for node in made_of if isinstance(node, Parameter) and node.trainable]
+    return not drawn and (pair[name].shape or ())[:1] == (size,) and (size,) in rows
 
 
 def _product(dims: Iterable[Dim]) -> Dim:

@@ -84,6 +84,29 @@ def multiply(left: Size | int, right: Size | int) -> Size | int:
     return Size.of(terms)
 
 
+def quotient(size: Size | int, by: Size | int) -> Size | int | None:
+    """The whole-number polynomial that times ``by`` gives ``size``; None if there is none, or none is found.
+
+    It is looked for where ``by`` has one term, as ``batch``, and where both are the same.
+    """
+    if size == by:
+        return 1
+    if len(_terms(by)) != 1:
+        return None
+    ((divisor, factor),) = _terms(by).items()
+    terms = dict[Monomial, int]()
+    for monomial, c in _terms(size).items():
+        left = list(monomial)
+        for name in divisor:
+            if name not in left:
+                return None
+            left.remove(name)
+        if c % factor:
+            return None
+        terms[tuple(left)] = c // factor
+    return Size.of(terms)
+
+
 def broadcast_shapes(left: tuple[Size | int, ...], right: tuple[Size | int, ...]) -> tuple[Size | int, ...]:
     """As torch broadcasts them; of two sizes that are not 1, the right one."""
     rank = max(len(left), len(right))
