@@ -587,7 +587,7 @@ class Recorder(TorchFunctionMode):
         if root is not None and root.tensor is not tensor:
             whole = self.ref(root.tensor)
             args = (whole, ref, tuple(tensor.shape), tuple(tensor.stride()), tensor.storage_offset())
-            assigned = self._assignment(whole, ref, root)
+            assigned = self._assignment(whole, ref, alias.name, root) if alias is not None else None
             made = Ref(self._unbound_call(*(assigned or (WRITE_VIEW, args)), root.tensor))
             if ref.name in self.recording.poison:
                 self.recording.poison[made.name] = self.recording.poison[ref.name]
@@ -596,15 +596,19 @@ class Recorder(TorchFunctionMode):
             root_name = (self._unseen_write(whole, made, root.tensor) if cut or not seen else made).name
         self.values.write(tensor, ref.name, root_name)
 
-    def _assignment(self, whole: Ref, ref: Ref, root: Alias) -> tuple[Formula, Arg] | None:
-        """``whole[index] = value``, if that is what ``whole[index].copy_(value)`` has made of the view."""
-        copy = self.node(ref)
-        view = self.node(copy.args[0]) if isinstance(copy, Call) and copy.target == COPIED else None
-        if not isinstance(copy, Call) or not isinstance(view, Call) or view.target != "torch.Tensor.__getitem__":
+    def _assignment(self, whole: Ref, ref: Ref, view: str, root: Alias) -> tuple[Formula, Arg] | None:
+        """``whole[index] = value``, if that is what ``whole[index].copy_(value)``, or a draw, has made of the view."""
+        made, value = self.node(ref), ref
+        if isinstance(made, Call):
+            if made.target != COPIED:
+                return None
+            view, value = made.args[0].name, made.args[1]
+        index = self.node(Ref(view))
+        if not isinstance(index, Call) or index.target != "torch.Tensor.__getitem__" or refs_in(index.args[1:]):
             return None
-        if view.args[0].name not in {name for _, name in root.versions} or refs_in(view.args[1:]):
+        if index.args[0].name not in {name for _, name in root.versions}:
             return None
-        return SETITEM, (whole, view.args[1], copy.args[1])
+        return SETITEM, (whole, index.args[1], value)
 
     def _cut_off(self, alias: Alias, root: Alias | None) -> str | None:
         """The node, if any, that cut the tensor, or what it is a view of, off from the gradient of its memory."""

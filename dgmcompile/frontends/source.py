@@ -166,6 +166,10 @@ def _assigned_names(file: str, version: tuple[object, ...]) -> dict[Span, tuple[
                 names[node_span(node)] = (_target_name(target),)
             case ast.Call(func=ast.Attribute(value=target, attr="append" | "extend" | "insert"), args=[*_, value]):
                 names.update(_received(value, target))
+            case ast.Call(func=ast.Attribute(value=ast.Subscript() as target, attr=word)) if word.endswith("_"):
+                names[node_span(node)] = (_target_name(target),)
+                if word == "copy_" and node.args:
+                    names.update(_received(node.args[0], target))
             case ast.Dict(keys=keys, values=values):
                 for key, value in zip(keys, values, strict=True):
                     if isinstance(key, ast.Constant) and isinstance(key.value, str):

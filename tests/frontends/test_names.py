@@ -417,6 +417,32 @@ def test_a_draw_that_is_overwritten_as_a_whole_leaves_the_later_draws_as_targets
     assert dgm.check(model, (values(5, 3),)).ok
 
 
+def drawn_into(p: Tensor) -> Tensor:
+    image = torch.zeros_like(p)
+    for i in range(3):
+        image[:, i].bernoulli_(p[:, i])
+    return image
+
+
+def copied_into(p: Tensor) -> Tensor:
+    image = torch.zeros_like(p)
+    for i in range(3):
+        image[:, i].copy_(torch.bernoulli(p[:, i]))
+    return image
+
+
+@pytest.mark.parametrize("kind", [drawn_into, copied_into])
+def test_draws_into_parts_are_called_as_the_whole(kind: Callable[[Tensor], Tensor]):
+    net = nn.Linear(3, 3)
+
+    def model(x: Tensor) -> Tensor:
+        return kind(torch.sigmoid(net(x)))
+
+    graph = dgm.trace(model, (values(5, 3),))
+    assert graph.targets == ("image_0", "image_1", "image_2") and not graph.latents
+    assert dgm.check(model, (values(5, 3),)).ok
+
+
 def test_a_very_long_sequence_of_tokens():
     lines = [
         "model = graph(x)",
