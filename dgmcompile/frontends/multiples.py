@@ -31,6 +31,8 @@ def scaled(form: Form, factor: Arg, algebra: Algebra) -> Form | None:
     family, sign, given = form.family, algebra.sign(factor), form.params
     if factor == 1:
         return form
+    if family == "1/Exponential" and algebra.is_probability(factor):  # a label of probability 0 is never the largest
+        return form.with_params(rate=algebra.mul(factor, given["rate"]))
     if factor == 0 or (sign is None and not _is_scale(form, factor, algebra)):
         return None
     if family in _SYMMETRIC:

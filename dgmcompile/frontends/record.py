@@ -503,7 +503,8 @@ class Recorder(TorchFunctionMode):
         if short_name(target or "") not in ("zero", "fill") and any(map(shows_twice, written)):
             self.recording.errors.append(refusals.overlapping_write(location))
         if target is not None and is_in_place(target) and args and is_among(args[0], written):
-            spelled, node_args = self._masked_write(target, node_args) or functional(target, node_args)
+            copied = self._whole_copy(target, args, node_args)
+            spelled, node_args = copied or self._masked_write(target, node_args) or functional(target, node_args)
             ref = self.call(spelled, node_args, node_kwargs, None, location)
             if variable := self.variable_for(args[0]):
                 self.recording.variables.setdefault(ref.name, variable)
@@ -525,6 +526,16 @@ class Recorder(TorchFunctionMode):
                 self.written(output, self.call("getitem", (ref, index), {}, None, location))
                 self.retype(output)
         return ref
+
+    def _whole_copy(self, target: str, args: tuple[Any, ...], node_args: Arg) -> tuple[str, Arg] | None:
+        """``a.copy_(b)`` of tensors of one type: nothing of ``a`` is left, if it is no part of another."""
+        match args:
+            case (Tensor() as a, Tensor() as b) if target.endswith(".copy_") and type_of(a) == type_of(b):
+                root = self.values.root(a)
+                is_whole = a.device == b.device and (root is None or root.tensor is a)
+                return ("identity", node_args[1:]) if is_whole else None
+            case _:
+                return None
 
     def _masked_write(self, target: str, node_args: Arg) -> tuple[str, Arg] | None:
         """``a[mask] = b[mask]`` of tensors of one type: a choice between them, whatever the mask selects."""

@@ -229,6 +229,10 @@ LABELS: dict[str, tuple[Callable[[], Tensor], str]] = {
     "logits + logistic > 0": (lambda: MEAN + torch.logit(U()) > 0, "Bernoulli"),
     "mean + normal > 0": (lambda: MEAN + 2 * torch.randn(ROWS) > 0.5, "Bernoulli"),
     "mean + normal < 0": (lambda: (MEAN + torch.randn(ROWS) < 0).float(), "Bernoulli"),
+    "argmax(p / exponential), some p 0": (
+        lambda: torch.argmax(torch.softmax(torch.where(PROBS < 0.3, -math.inf, PROBS), -1) / race(), -1),
+        "Categorical",
+    ),
     "argmax(p / exponential)": (lambda: torch.argmax(PROBS / race(), -1), "Categorical"),
     "argmin(exponential / p)": (lambda: (race() / PROBS).argmin(dim=1), "Categorical"),
     "argmax(log p - log exponential)": (lambda: (PROBS.log() - race().log()).argmax(-1), "Categorical"),

@@ -112,6 +112,57 @@ def test_a_tensor_with_a_gradient_that_is_made_anew_is_a_fresh_parameter():
     assert [problem.code for problem in found.value.diagnostics] == ["fresh-parameter"]
 
 
+class Noisy(nn.Module):
+    """A layer whose noise lives in a buffer, which ``write`` fills anew at each call."""
+
+    def __init__(self, write: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.write = write
+        self.mean, self.scale = nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.ones(2, 3))
+        self.register_buffer("eps", torch.zeros(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        eps: Any = self.eps
+        self.write(eps)
+        w = self.mean + self.scale * eps
+        y = torch.normal(x @ w.T, 1.0)
+        return y
+
+
+@torch.no_grad()
+def without_gradient(eps: Tensor) -> None:
+    eps.copy_(torch.randn(2, 3))
+
+
+FILLED: list[Callable[[Tensor], object]] = [
+    lambda eps: eps.normal_(),
+    lambda eps: eps.copy_(torch.randn(2, 3)),
+    without_gradient,
+]
+
+
+@pytest.mark.parametrize("write", FILLED)
+def test_a_buffer_that_is_filled_before_it_is_read_keeps_no_state(write: Callable[[Tensor], object]):
+    model, x = Noisy(write), values(4, 3)
+    graph = dgm.trace(model, (x,))
+    assert graph.latents == ("w",) and graph.targets == ("y",)
+    assert dgm.check(model, (x,)).ok and not model.get_buffer("eps").any()
+
+
+READ: list[Callable[[Tensor], object]] = [
+    lambda eps: eps.copy_(eps + torch.randn(2, 3)),
+    lambda eps: eps[:1].copy_(torch.randn(1, 3)),
+    lambda eps: eps.mul_(0.5).add_(torch.randn(2, 3)),
+]
+
+
+@pytest.mark.parametrize("write", READ)
+def test_a_buffer_of_which_something_is_left_is_a_state(write: Callable[[Tensor], object]):
+    with pytest.raises(dgm.CompileError) as found:
+        dgm.trace(Noisy(write), (values(4, 3),))
+    assert {problem.code for problem in found.value.diagnostics} == {"state-write"}
+
+
 def test_a_submodule_may_keep_statistics_of_its_own():
     norm = nn.BatchNorm1d(3)
 
