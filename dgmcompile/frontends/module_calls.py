@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
@@ -15,6 +16,7 @@ from dgmcompile.diagnostics import Location
 from dgmcompile.frontends import refusals
 from dgmcompile.frontends.calls import Before, in_autocast, module_hint, plain
 from dgmcompile.frontends.modules import is_hooked, is_standard
+from dgmcompile.frontends.random_calls import DROPOUT_MODULES
 from dgmcompile.frontends.record import Recorder
 from dgmcompile.frontends.recording import ModuleSpan
 from dgmcompile.frontends.source import assigned_name, location_of, user_frame
@@ -83,6 +85,8 @@ class ModuleCalls:
             return original(module, *args, **kwargs)
         path = self._recorder.paths.of_module(module)
         call = _Call(original, module, args, kwargs, path, user_frame())
+        if isinstance(module, DROPOUT_MODULES) and module.inplace and args:
+            return self._dropped_in_place(call)
         opened = self._opened and any(isinstance(inner, self._opened) for inner in module.modules())
         opened = opened or any(named.startswith(f"{path}.") for named in self._named)
         record = self._whole if is_standard(module) and not opened else self._span
@@ -107,6 +111,12 @@ class ModuleCalls:
         if in_autocast():
             recorder.recording.poison[ref.name] = refusals.autocast(location)
         return result
+
+    def _dropped_in_place(self, call: _Call) -> Any:
+        """Dropout that writes into its argument, as one that does not and a copy: its mode is no part of the graph."""
+        twin = copy(call.module)
+        twin.inplace = False  # type: ignore[assignment]
+        return call.args[0].copy_(self._whole(replace(call, module=twin)))
 
     def _keep(self, path: str, module: nn.Module, location: Location | None) -> None:
         """With its parameters and buffers, which are the same ones at each call."""

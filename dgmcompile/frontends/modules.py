@@ -15,6 +15,7 @@ from pyro.nn import PyroModule
 from pyro.poutine.messenger import _bound_partial, _context_wrap
 from pyro.poutine.trace_messenger import TraceHandler
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils import parametrize
 
 from dgmcompile.diagnostics import CompileError, Diagnostic
@@ -42,6 +43,7 @@ def may_return_zeros(module: nn.Module) -> bool:
 
 def _is_plain(module: nn.Module) -> bool:
     own = type(module).__module__.startswith("torch.nn.") and getattr(nn, type(module).__name__, None) is type(module)
+    own |= type(module) is NonDynamicallyQuantizableLinear  # inside of attention
     in_place = getattr(module, "inplace", False)
     changed = is_hooked(module) or in_place or parametrize.is_parametrized(module)
     return own and _owns_its_weights(module) and not changed

@@ -248,16 +248,23 @@ def _dropout(
     return dropout
 
 
-def _by_torch(dropout: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The function of ``torch`` itself, as exported programs call it."""
-    return lambda draw, input, p, train: dropout(draw, input, p, train)
+_DROPOUTS = {
+    "dropout": _dropout(_elements, _scaled),
+    "feature_dropout": _dropout(partial(_channels, None), _scaled),
+    "alpha_dropout": _dropout(_elements, _alpha),
+    "feature_alpha_dropout": _dropout(partial(_channels, None), _alpha),
+}
+"""Those of ``torch`` itself, as exported programs call them."""
+
+
+def _by_torch(dropout: Callable[..., Tensor], inplace: bool) -> Callable[..., Tensor]:
+    return lambda draw, input, p, train: dropout(draw, input, p, train, inplace)
 
 
 DROPOUT_CALLS: Mapping[str, Callable[..., Tensor]] = {
-    "torch.dropout": _by_torch(_dropout(_elements, _scaled)),
-    "torch.feature_dropout": _by_torch(_dropout(partial(_channels, None), _scaled)),
-    "torch.alpha_dropout": _by_torch(_dropout(_elements, _alpha)),
-    "torch.feature_alpha_dropout": _by_torch(_dropout(partial(_channels, None), _alpha)),
+    **{f"torch.{name}": _by_torch(dropout, False) for name, dropout in _DROPOUTS.items()},
+    **{f"torch.{name}_": _by_torch(dropout, True) for name, dropout in _DROPOUTS.items()},
+    **{f"torch.ops.aten.{name}_": _by_torch(dropout, True) for name, dropout in _DROPOUTS.items()},
     "torch.nn.functional.dropout": _dropout(_elements, _scaled),
     "torch.nn.functional.dropout1d": _dropout(partial(_channels, 2), _scaled),
     "torch.nn.functional.dropout2d": _dropout(partial(_channels, None), _scaled),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from torch import distributions as td
 
 import dgmcompile as dgm
+from dgmcompile.replay.plain import replay_plain
 from tests import seeds
 from tests.programs.program import values
 
@@ -355,3 +358,20 @@ def test_the_batch_is_averaged_wherever_it_stands():
     for name, term in found[0].latent.items():
         torch.testing.assert_close(term, found[1].latent[name])
     torch.testing.assert_close(found[0].surrogate, found[1].surrogate)
+
+
+def cauchy(scale: float) -> Callable[[Tensor], Tensor]:
+    def model(x: Tensor) -> Tensor:
+        y = x + scale * torch.tan(math.pi * (torch.rand_like(x) - 0.5))
+        return y
+
+    return model
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("scale", [2.0, 2.002])
+def test_noise_near_a_pole_is_replayed_up_to_its_rounding(seed: int, scale: float):
+    """And another program is told from it all the same."""
+    x = torch.linspace(-1, 1, 2000).reshape(500, 4)
+    found = replay_plain(cauchy(scale), [x], {}, dgm.trace(cauchy(2.0), (x,)), seed)
+    assert all(site.ok for site in found.sites) == (scale == 2.0)

@@ -61,6 +61,63 @@ def test_dropout_is_replayed(training: bool, share_dropout: bool):
     assert report.ok and report.gradients, str(report)
 
 
+class InPlace(nn.Module):
+    """Dropout that writes into its argument, by a module or a function."""
+
+    def __init__(self, by_module: bool) -> None:
+        super().__init__()
+        self.below, self.above = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.drop = nn.Dropout(0.5, inplace=True) if by_module else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.below(x)
+        if self.drop is None:
+            F.dropout(h, 0.5, training=True, inplace=True)
+        else:
+            self.drop(h)
+        y = self.above(h) + torch.randn(len(x), 2)
+        return y
+
+
+def test_a_dropout_that_writes_into_its_argument_keeps_its_mode():
+    x = values(5, 3)
+    pair = dgm.pair(InPlace(True), InPlace(True), model_args=(x,))
+    assert [warning.code for warning in pair.warnings] == ["random-module"]
+    loss = dgm.compile(pair)
+    noise = loss.sample_noise(x)
+    assert len({float(loss.eval()(x, noise=noise).total.detach()) for _ in range(4)}) == 1
+    assert len({float(loss.train()(x, noise=noise).total.detach()) for _ in range(4)}) > 1
+
+
+@pytest.mark.parametrize("by_module", [True, False])
+@pytest.mark.parametrize("exported", [True, False], ids=["exported", "module"])
+@pytest.mark.parametrize("share_dropout", [True, False], ids=["shared", "apart"])
+def test_a_dropout_that_writes_into_its_argument_is_replayed(by_module: bool, exported: bool, share_dropout: bool):
+    model, x = InPlace(by_module), values(5, 3)
+    program = torch.export.export(model, (x,)) if exported else model
+    graph = dgm.trace(program, (x,), share_dropout=share_dropout)
+    assert len([node for node in graph if isinstance(node, Noise)]) == share_dropout
+    report = dgm.check(program, (x,), share_dropout=share_dropout)
+    assert report.ok and report.gradients, str(report)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_attention_that_is_called_whole_keeps_its_mode(training: bool):
+    net = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.normal(self.net(x), 1.0)
+            return y
+
+    graph = dgm.trace(Model().train(training), (values(5, 3, 8),))
+    assert [warning.code for warning in graph.warnings] == (["random-module"] if training else [])
+
+
 class Recurrent(nn.Module):
     """A recurrent network with dropout between its layers, called whole."""
 

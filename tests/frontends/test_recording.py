@@ -235,12 +235,23 @@ def test_closed_over_tensors_that_are_written_are_refused_and_put_back():
     work = torch.zeros(3)
 
     def model() -> None:
-        work.copy_(pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1)))
+        work[1:].copy_(pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1)))
         pyro.sample("x", dist.Normal(work, 1.0).to_event(1))
 
     with pytest.raises(dgm.CompileError, match="unstable-recording"):
         dgm.trace(model)
     assert torch.equal(work, torch.zeros(3))
+
+
+def test_closed_over_tensors_that_are_filled_anew_are_put_back():
+    work = torch.zeros(3)
+
+    def model() -> None:
+        work.copy_(pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1)))
+        pyro.sample("x", dist.Normal(work, 1.0).to_event(1))
+
+    assert dgm.trace(model).latents == ("z",) and torch.equal(work, torch.zeros(3))
+    assert_same(model)
 
 
 def test_empty_literals_are_tensors_like_others():
