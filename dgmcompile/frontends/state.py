@@ -6,8 +6,10 @@ import random
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from copy import copy
 from importlib import import_module
-from typing import Any
+from operator import is_
+from typing import Any, cast
 
 import numpy as np
 import pyro
@@ -19,13 +21,13 @@ _functorch: Any = import_module("torch._C._functorch")
 
 
 class ModuleState:
-    """A module's attributes, parameters and buffers as they were when it was first seen."""
+    """A module's attributes, with what these hold, parameters and buffers as they were when it was first seen."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         self._class = type(module)  # a lazy module is of another one once it has run
         self._attributes = dict(module.__dict__)
-        self._tables = {key: dict(held) for key, held in module.__dict__.items() if isinstance(held, dict)}
+        self._containers = [(held, copy(held)) for held in containers_in(vars(module).values())]
         self._values = [
             (tensor, tensor.detach().clone())
             for tensor in (*module._buffers.values(), *module._parameters.values())
@@ -37,16 +39,34 @@ class ModuleState:
         vars(self._module).update(self._attributes)
         for name in set(vars(self._module)) - set(self._attributes):
             del vars(self._module)[name]
-        for key, table in self._tables.items():
-            live = self._module.__dict__[key]
-            if live.keys() == table.keys() and all(live[k] is v for k, v in table.items()):
-                continue
-            live.clear()
-            live.update(table)
+        for live, before in self._containers:
+            if not _is_same(live, before):
+                live.clear()
+                live.extend(before) if isinstance(live, list) else live.update(before)
         for tensor, value in self._values:
             if not torch.equal(tensor, value):  # statistics are written past the version counter
                 with torch.no_grad():
                     tensor.copy_(value)
+
+
+def containers_in(values: Iterable[Any]) -> Iterator[Any]:
+    """The dicts, lists and sets among them, and inside of these."""
+    todo, seen = list(values), set[int]()
+    while todo:
+        held = todo.pop()
+        if isinstance(held, dict | list | set) and id(held) not in seen:
+            seen.add(id(held))
+            yield held
+            todo += cast("Iterable[Any]", held.values() if isinstance(held, dict) else held)
+
+
+def _is_same(live: Any, before: Any) -> bool:
+    """Does it hold the same things?"""
+    if isinstance(live, dict):
+        return live.keys() == before.keys() and all(live[key] is value for key, value in before.items())
+    if isinstance(live, list):
+        return len(live) == len(before) and all(map(is_, live, before))
+    return live == before
 
 
 class UserState:

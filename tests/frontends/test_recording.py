@@ -254,6 +254,28 @@ def test_closed_over_tensors_that_are_filled_anew_are_put_back():
     assert_same(model)
 
 
+def test_what_a_module_notes_is_put_back():
+    class Noting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.calls = nn.Linear(3, 2), 0
+            self.log, self.by_name, self.kinds = list[Tensor](), {"z": list[float]()}, set[str]()
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = torch.normal(self.net(x), 1.0)
+            self.log.append(z)
+            self.by_name["z"].append(0.5)
+            self.by_name[f"call {self.calls}"] = []
+            self.kinds.add("z")
+            self.calls += 1
+            return z
+
+    model = Noting()
+    graph = dgm.trace(model, (values(4, 3),))
+    assert graph.targets == ("z",) and dgm.check(model, (values(4, 3),)).ok
+    assert (model.log, model.by_name, model.kinds, model.calls) == ([], {"z": []}, set(), 0)
+
+
 def test_empty_literals_are_tensors_like_others():
     """As the caches of attention begin."""
     net = seeded(lambda: nn.Linear(2, 2))
