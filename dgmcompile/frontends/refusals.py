@@ -365,7 +365,7 @@ def foreign_random(names: tuple[str, ...], found: str, location: Location | None
         code="foreign-random",
         message=f"random numbers of {' and '.join(names)} decide what the program does here: {found}",
         location=location,
-        help="draw them by pyro.sample, or pass them as an argument",
+        help="draw them by pyro.sample or by torch, or pass them as an argument",
     )
 
 

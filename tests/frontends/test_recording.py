@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import dgmcompile as dgm
 from dgmcompile.ir.graph import Call, Sample
-from tests.programs.program import seeded
+from tests.programs.program import seeded, values
 
 
 def site(graph: Any, name: str) -> Sample:
