@@ -453,12 +453,14 @@ class Algebra:
         node = self._copied(a)
         if not isinstance(node, Call) or (self.has_gradient(node.args[0]) and not self.has_gradient(a)):
             return None
-        word, dims = short_name(node.target_name), node.args[1:]
-        if (word == "T" and len(node.shape or ()) == 2) or word in ("mT", "t"):
+        word, dims, rank = short_name(node.target_name), node.args[1:], len(node.shape or ())
+        if (word == "T" and rank == 2) or word in ("mT", "t"):
             return node.args[0]
         if word in ("transpose", "swapaxes") and len(dims) == 2:
-            rank = len(node.shape or ())
             return node.args[0] if {dim % rank for dim in dims} == {rank - 1, rank - 2} else None
+        if word == "permute":
+            order = [dim % rank for dim in (dims[0] if isinstance(dims[0], list | tuple) else dims)]
+            return node.args[0] if order == [*range(rank - 2), rank - 1, rank - 2] else None
         return None
 
     def size(self, a: Arg, dim: int) -> Dim | None:

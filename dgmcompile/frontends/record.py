@@ -508,6 +508,8 @@ class Recorder(TorchFunctionMode):
             ref = self.call(spelled, node_args, node_kwargs, None, location)
             if variable := self.variable_for(args[0]):
                 self.recording.variables.setdefault(ref.name, variable)
+            if target.endswith(".copy_") and isinstance(source := node_arguments[0][1], Ref):
+                self.call_as(source.name, variable_of(frame), None)  # of `x[:, t] = ...` in an exported program
             self.retype(args[0])
             self.written(args[0], ref, replaced=target == "torch.Tensor.data.__set__")
             return ref

@@ -466,6 +466,28 @@ def test_a_draw_in_place_is_one_after_decomposition():
     assert dgm.check(program, (POSITIVE,)).ok
 
 
+class Autoregressive(nn.Module):
+    """Each element is drawn around what the ones before say, into its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(4, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = torch.zeros_like(x)
+        for i in range(4):
+            loc, scale = self.net(u)[:, i], self.net(u)[:, 4 + i].exp()
+            u[:, i] = loc + scale * torch.randn(len(x))
+        return u
+
+
+def test_what_an_exported_program_assigns_to_parts_is_named_as_in_its_source():
+    program = export(Autoregressive(), (POSITIVE,))
+    graph = dgm.trace(program, (POSITIVE,))
+    assert graph.targets == ("u_0", "u_1", "u_2", "u_3") and not graph.noises
+    assert dgm.check(program, (POSITIVE,)).ok
+
+
 class Applies(nn.Module):
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

@@ -159,6 +159,10 @@ RECOVERED: dict[str, tuple[Callable[[], Tensor], str]] = {
         lambda: torch.einsum("bij,sbj->sbi", cholesky().expand(2, 3, 3), torch.randn(4, 2, 3)),
         "MultivariateNormal",
     ),
+    "mean + randn @ L.permute(1, 0)": (
+        lambda: MEAN + torch.randn(4, 3) @ cholesky().permute(1, 0),
+        "MultivariateNormal",
+    ),
     "0.5 * (randn @ L.T)": (lambda: MEAN + 0.5 * (torch.randn(4, 3) @ cholesky().T), "MultivariateNormal"),
     "-2 * (randn @ L.T + mean)": (lambda: -2 * (torch.randn(4, 3) @ cholesky().T + MEAN), "MultivariateNormal"),
     "scale * (randn @ L.T) - mean": (lambda: SCALE * (torch.randn(4, 3) @ cholesky().T) - MEAN, "MultivariateNormal"),
