@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from dgmcompile.frontends.algebra import DISCRETE
-from dgmcompile.frontends.labels import OF_EITHER
+from dgmcompile.frontends.lifting.algebra import DISCRETE
+from dgmcompile.frontends.lifting.labels import OF_EITHER
 from dgmcompile.frontends.targets import short_name
 from dgmcompile.ir.graph import Arg, Call, Constant, Input, Node, Ref, Sample, Shape, is_size, map_arg, refs_in
 from dgmcompile.ir.torch_calls import folding_function

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from dgmcompile.diagnostics import CompileError, Diagnostic, Location
 from dgmcompile.frontends import refusals
-from dgmcompile.frontends.algebra import Known
 from dgmcompile.frontends.arguments import Arguments, Path, SizeClass
 from dgmcompile.frontends.distributions import ConstructorCalls
 from dgmcompile.frontends.draws import DrawRecorder
 from dgmcompile.frontends.libraries import is_library
 from dgmcompile.frontends.lifting import Lifted, lifted
+from dgmcompile.frontends.lifting.algebra import Known
 from dgmcompile.frontends.merge import Difference, Run, compared, live, renamed
 from dgmcompile.frontends.module_calls import ModuleCalls
 from dgmcompile.frontends.modules import ModulePaths, is_standard, may_return_zeros, model_of, name_of

@@ -9,10 +9,10 @@ from itertools import count
 from typing import Any
 
 from dgmcompile.diagnostics import CompileError, Diagnostic
+from dgmcompile.frontends.lifting.rules import maps_one_value, reads_same, takes_part
 from dgmcompile.frontends.naming import is_name
 from dgmcompile.frontends.recording import ModuleSpan, Recording
 from dgmcompile.frontends.refusals import site_name
-from dgmcompile.frontends.rules import maps_one_value, reads_same, takes_part
 from dgmcompile.ir.formulas import COPIED
 from dgmcompile.ir.graph import Call, Dim, Node, Ref, Sample, Site
 from dgmcompile.ir.names import unused

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dgmcompile.frontends.algebra import DISCRETE, Algebra
+from dgmcompile.frontends.lifting.algebra import DISCRETE, Algebra
 from dgmcompile.ir.binding import Step
 from dgmcompile.ir.graph import Arg, Dim, Shape, TransformStep
 

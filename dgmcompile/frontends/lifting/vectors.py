@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from dgmcompile.frontends.algebra import Algebra
-from dgmcompile.frontends.forms import Form, Operation, Rule, is_near, rules
-from dgmcompile.frontends.multiples import shifted
+from dgmcompile.frontends.lifting.algebra import Algebra
+from dgmcompile.frontends.lifting.forms import Form, Operation, Rule, is_near, rules
+from dgmcompile.frontends.lifting.multiples import shifted
 from dgmcompile.ir.graph import Arg
 
 

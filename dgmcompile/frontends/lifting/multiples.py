@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from dgmcompile.frontends.algebra import Algebra
-from dgmcompile.frontends.forms import (
+from dgmcompile.frontends.lifting.algebra import Algebra
+from dgmcompile.frontends.lifting.forms import (
     ACROSS,
     EXP_MINUS,
     FLIPPED,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from dgmcompile.frontends.algebra import DISCRETE, Algebra
-from dgmcompile.frontends.curves import CURVES
-from dgmcompile.frontends.forms import Form, Operation, Rule, rules
-from dgmcompile.frontends.labels import LABELS, OF_EITHER, index_of_largest, of_either
-from dgmcompile.frontends.multiples import MULTIPLES
+from dgmcompile.frontends.lifting.algebra import DISCRETE, Algebra
+from dgmcompile.frontends.lifting.curves import CURVES
+from dgmcompile.frontends.lifting.forms import Form, Operation, Rule, rules
+from dgmcompile.frontends.lifting.labels import LABELS, OF_EITHER, index_of_largest, of_either
+from dgmcompile.frontends.lifting.multiples import MULTIPLES
+from dgmcompile.frontends.lifting.vectors import VECTORS
 from dgmcompile.frontends.targets import short_name
-from dgmcompile.frontends.vectors import VECTORS
 from dgmcompile.ir.graph import Call, Ref, refs_in
 
 

@@ -8,10 +8,20 @@ from dataclasses import replace
 
 import torch
 
-from dgmcompile.frontends.algebra import Algebra
-from dgmcompile.frontends.forms import BY_RANK, EXP_MINUS, FLIPPED, MINUS_EXPM1, Form, Operation, Rule, is_near, rules
-from dgmcompile.frontends.labels import keeps_labels
-from dgmcompile.frontends.multiples import shifted
+from dgmcompile.frontends.lifting.algebra import Algebra
+from dgmcompile.frontends.lifting.forms import (
+    BY_RANK,
+    EXP_MINUS,
+    FLIPPED,
+    MINUS_EXPM1,
+    Form,
+    Operation,
+    Rule,
+    is_near,
+    rules,
+)
+from dgmcompile.frontends.lifting.labels import keeps_labels
+from dgmcompile.frontends.lifting.multiples import shifted
 from dgmcompile.ir.graph import Arg, Ref, TransformStep
 
 

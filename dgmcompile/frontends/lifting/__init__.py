@@ -13,11 +13,11 @@ from typing import Any, TypeGuard
 
 import torch
 
-from dgmcompile.frontends.algebra import DISCRETE, Algebra, Known
-from dgmcompile.frontends.forms import NOISES, START, Form, Operation, drawn, moved, nothing
-from dgmcompile.frontends.idioms import with_idioms
-from dgmcompile.frontends.noise_parts import TAKING_APART, parted
-from dgmcompile.frontends.rules import ARITHMETIC, RULES, made, reads_same, shows_all
+from dgmcompile.frontends.lifting.algebra import DISCRETE, Algebra, Known
+from dgmcompile.frontends.lifting.forms import NOISES, START, Form, Operation, drawn, moved, nothing
+from dgmcompile.frontends.lifting.idioms import with_idioms
+from dgmcompile.frontends.lifting.noise_parts import TAKING_APART, parted
+from dgmcompile.frontends.lifting.rules import ARITHMETIC, RULES, made, reads_same, shows_all
 from dgmcompile.frontends.targets import DROPOUTS, short_name
 from dgmcompile.ir.binding import Drawn, Step
 from dgmcompile.ir.graph import (

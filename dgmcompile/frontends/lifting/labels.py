@@ -10,9 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgmcompile.frontends.algebra import Algebra
-from dgmcompile.frontends.forms import ACROSS, FLIPPED, MINUS_LOG, QUANTILE, Form, Operation, Rule, is_near, rules
-from dgmcompile.frontends.multiples import scaled
+from dgmcompile.frontends.lifting.algebra import Algebra
+from dgmcompile.frontends.lifting.forms import (
+    ACROSS,
+    FLIPPED,
+    MINUS_LOG,
+    QUANTILE,
+    Form,
+    Operation,
+    Rule,
+    is_near,
+    rules,
+)
+from dgmcompile.frontends.lifting.multiples import scaled
 from dgmcompile.ir.graph import Arg, Ref, refs_in
 
 # thresholds

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dgmcompile.frontends.forms import nothing
+from dgmcompile.frontends.lifting.forms import nothing
 from dgmcompile.frontends.targets import short_name
 from dgmcompile.ir.graph import Arg, Call, Formula, Node, Noise, Ref, Sample, is_size, refs_in
 
