@@ -45,7 +45,7 @@ def is_anonymous(node: Node, graph: Graph) -> bool:
         return True
     bare, words = bare_name(node.name), [anonymous_name(node)]
     if node.target == "getitem" and isinstance(whole := node.args[0], Ref):
-        words.append(without_number(bare_name(whole.name)))
+        words.append(without_number(bare_name(whole.name).removesuffix("_steps")))
     return any(re.fullmatch(rf"{re.escape(word)}(_\d+)*", bare) for word in words if word)
 
 

@@ -130,7 +130,7 @@ class Hoisting:
                         writer.whole[name] = self._stacked(name)
                     writer.write(node)
                     if node.name in self._elements:
-                        step = step_of(Ref(writer.whole[node.name]), self.number, node, node.name)
+                        step = step_of(self._unbound(writer.whole[node.name], node), self.number, node, node.name)
                         self.nodes.append(replace(step, site=node.site))
                 case Stacked() if node.step == self.number and node.value.name in self.before | self.after:
                     self.nodes.append(self._alias(node, writer.whole[node.value.name]))
@@ -149,6 +149,12 @@ class Hoisting:
 
     def _name_of(self, call: Call) -> str:
         return self._unused(f"{call.name}_all") if call.name in self._elements else call.name
+
+    def _unbound(self, whole: str, node: Node) -> Ref:
+        """Its steps as a tuple: the gradient of an element taken by its number is as large as the whole."""
+        name = self._unused(f"{node.name.removesuffix('_0')}_steps")
+        self.nodes.append(Call(name=name, target="torch.unbind", args=(Ref(whole), 0), location=node.location))
+        return Ref(name)
 
     def _alias(self, node: Stacked, whole: str) -> Call:
         typed: dict[str, Any] = {"shape": node.shape, "dtype": node.dtype, "location": node.location}

@@ -294,9 +294,11 @@ class OverSteps:
         if step != 1 or any(self.number.symbols[0] in names for names in terms):
             return None
         start = Size.of(terms)
-        source = self.graph[call.args[0].name]
+        whole = call.args[0]
+        if isinstance(unbound := self.graph[whole.name], Call) and unbound.target == "torch.unbind":
+            whole = unbound.args[0]
+        source = self.graph[whole.name]
         rank = len(source.shape or ())
-        whole: Arg = call.args[0]
         if dim % rank:
             shape = source.shape or ()
             moved = (shape[dim % rank], *(size for i, size in enumerate(shape) if i != dim % rank))

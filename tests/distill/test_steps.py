@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from dgmcompile.codegen import compile_graph
 from dgmcompile.distill.pair import Pair, pair_graphs
 from dgmcompile.frontends.trace import trace
-from dgmcompile.ir.graph import Graph, Loop
+from dgmcompile.ir.graph import Graph, Loop, Node, Noise, Stacked
+from dgmcompile.ir.loops import is_step
 from dgmcompile.pipeline import loss_graph
 from tests import seeds
 from tests.programs.program import seeded, values
@@ -130,3 +131,16 @@ def _stem(name: str) -> str:
 
 def _number(name: str) -> int:
     return int("".join(filter(str.isdigit, name)) or 0)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_no_step_takes_its_part_of_a_tensor_by_its_number(kind: Callable[[int], nn.Module]):
+    """Of which the gradient is as large as the whole: a loop of T steps would take time in T squared."""
+    loss = loss_graph(pair_of(kind, True, values(BATCH, STEPS, 2)))
+    taken = [node for node in loss if is_step(node)]
+    assert taken and not [node for node in taken if loss[node.inputs[0]].shape is not None and not _is_list(node, loss)]
+
+
+def _is_list(node: Node, graph: Graph) -> bool:
+    """Of what a loop has made, or of noise?"""
+    return isinstance(graph[node.inputs[0]], Stacked | Noise)
