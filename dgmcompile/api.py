@@ -26,6 +26,7 @@ from dgmcompile.frontends.modules import ModulePaths, model_of
 from dgmcompile.frontends.state import UserState
 from dgmcompile.full_reparam import FullReparam
 from dgmcompile.ir.graph import Graph, Guard, Node
+from dgmcompile.ir.loops import UnknownLength, written_out
 from dgmcompile.ir.size import Size
 from dgmcompile.ir.text import parse as parse_text
 from dgmcompile.registration import Registered, known_formulas, register, register_composition, register_divergence
@@ -103,6 +104,7 @@ def trace(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     names: Mapping[str, str] | None = None,
     share_dropout: bool = False,
+    roll: bool = False,
 ) -> DGM:
     """The graph of a program, recorded on example arguments; see `dgmcompile.frontends.trace.trace`.
 
@@ -110,9 +112,11 @@ def trace(
 
     ``options``: site -> choices for it (`dgmcompile.passes.with_options`), which go before the model's own. ``names``:
     other names for the variables of plain PyTorch, or for what submodules return. ``share_dropout`` makes
-    the dropout of plain PyTorch noise of the model.
+    the dropout of plain PyTorch noise of the model. ``roll`` puts the steps of a loop of a program of Pyro's together:
+    they are one body with sites called ``z_{t}``, and there may be more or fewer steps later on.
     """
-    traced = recording.trace(model, model_args, model_kwargs, targets, names=names, share_dropout=share_dropout)
+    chosen: dict[str, Any] = {"names": names, "share_dropout": share_dropout, "roll": roll}
+    traced = recording.trace(model, model_args, model_kwargs, targets, **chosen)
     graph = passes.with_options(traced, options or {})
     return DGM(graph, **{key: getattr(graph, key) for key in Graph._FIELDS})
 
@@ -153,7 +157,10 @@ def to_pyro(graph: DGM) -> Callable[..., Any]:
     """
     if isinstance(graph, Pair) or is_pair(graph):
         raise CompileError(_no_pyro_program(graph))
-    return pyro_program(graph, graph.original)
+    try:
+        return pyro_program(written_out(graph), written_out(graph.original))
+    except UnknownLength as error:
+        raise CompileError(_no_pyro_steps(graph, str(error))) from None
 
 
 def to_fx(graph: DGM) -> fx.GraphModule:
@@ -168,7 +175,29 @@ def to_fx(graph: DGM) -> fx.GraphModule:
     """
     if isinstance(graph, Pair) or is_pair(graph):
         raise CompileError(_no_fx_module(graph))
-    return pipeline.as_fx(graph)
+    try:
+        return pipeline.as_fx(written_out(graph))
+    except UnknownLength as error:
+        raise CompileError(_no_fx_steps(graph, str(error))) from None
+
+
+_NO_STEPS = "{!r} has a loop whose steps cannot be written out: {}"
+
+
+def _no_fx_steps(graph: Graph, why: str) -> Diagnostic:
+    return Diagnostic(
+        code="no-fx-module",
+        message=_NO_STEPS.format(graph.name, why),
+        help="take the graph that dgm.trace returns, not its text",
+    )
+
+
+def _no_pyro_steps(graph: Graph, why: str) -> Diagnostic:
+    return Diagnostic(
+        code="no-pyro-program",
+        message=_NO_STEPS.format(graph.name, why),
+        help="take the graph that dgm.trace returns, not its text",
+    )
 
 
 def _no_fx_module(graph: Graph) -> Diagnostic:
@@ -203,17 +232,20 @@ def pair(
     model_kwargs: Mapping[str, Any] | None = None,
     targets: Any = None,
     share_dropout: bool = False,
+    roll: bool = False,
 ) -> PairDGM:
     """Teacher and student on shared noise; see `pair_graphs`.
 
     Args:
         teacher, student: graphs, of which the traced form is taken, or programs, which are then traced on
             ``model_args``. The teacher is recorded in eval mode.
-        share_dropout: of programs; see `trace`. The teacher is then recorded in the mode that it is in.
+        share_dropout, roll: of programs; see `trace`. If dropout is shared, the teacher is recorded in the mode that it
+            is in.
     """
     in_eval = not share_dropout  # in which there is no dropout that could be shared
-    left = _traced(teacher, model_args, model_kwargs, targets, eval_mode=in_eval, share_dropout=share_dropout)
-    right = _traced(student, model_args, model_kwargs, targets, share_dropout=share_dropout)
+    how = {"share_dropout": share_dropout, "roll": roll}
+    left = _traced(teacher, model_args, model_kwargs, targets, eval_mode=in_eval, **how)
+    right = _traced(student, model_args, model_kwargs, targets, **how)
     joint = pair_graphs(left, right, match, method)
     return PairDGM(joint, **{key: getattr(joint, key) for key in Pair._FIELDS})
 
@@ -254,16 +286,21 @@ class Distillation:
 
     Args:
         match, method: see `pair_graphs`.
-        share_dropout: see `trace`.
+        share_dropout, roll: see `trace`.
         options: see `LossOptions`.
     """
 
     def __init__(
-        self, match: Match | None = None, method: Method = "surrogate", share_dropout: bool = False, **options: Any
+        self,
+        match: Match | None = None,
+        method: Method = "surrogate",
+        share_dropout: bool = False,
+        roll: bool = False,
+        **options: Any,
     ) -> None:
         self._match = match
         self._method: Method = method
-        self._share_dropout = share_dropout
+        self._how = {"share_dropout": share_dropout, "roll": roll}
         self._options = LossOptions(**options)
 
     def __call__(self, teacher: Callable[..., Any], student: Callable[..., Any]) -> DistillationLoss:
@@ -280,7 +317,7 @@ class Distillation:
             self._method,
             model_args=args,
             model_kwargs=kwargs,
-            share_dropout=self._share_dropout,
+            **self._how,
         )
         return joint.guards, pipeline.compiled(joint, self._options)
 

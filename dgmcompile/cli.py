@@ -66,6 +66,12 @@ ShareDropout = Annotated[
         "--share-dropout", help="Dropout of plain PyTorch is noise of the model, and not drawn anew by every call."
     ),
 ]
+Roll = Annotated[
+    bool,
+    typer.Option(
+        "--roll", help="Put the steps of loops of Pyro programs together, so that there may be more or fewer."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -108,6 +114,7 @@ def transform(
     ] = None,
     divergence: Annotated[str, typer.Option(help="kl, reverse_kl, js, wasserstein2 or cross_entropy.")] = "kl",
     share_dropout: ShareDropout = False,
+    roll: Roll = False,
     no_student: Annotated[
         bool, typer.Option("--no-student", help="Leave out the student that stands beside the model.")
     ] = False,
@@ -146,6 +153,7 @@ def transform(
                 options=LossOptions(latent_weight=latent_weight, divergence=divergence),
                 alone=no_student,
                 share_dropout=share_dropout,
+                roll=roll,
                 pictures=picture or (),
                 progress=progress,
             )
@@ -160,6 +168,7 @@ def check(
     target: Targets = None,
     name: Names = None,
     share_dropout: ShareDropout = False,
+    roll: Roll = False,
     as_json: Json = False,
 ) -> None:
     """Is the compiled form the same program? Replay it, site by site, at another batch size."""
@@ -171,6 +180,7 @@ def check(
             targets=_targets(target),
             names=_names("--name", name),
             share_dropout=share_dropout,
+            roll=roll,
             progress=progress,
         )
     _show_checked(report, as_json)

@@ -111,6 +111,7 @@ def transform(
     options: LossOptions | None = None,
     alone: bool = False,
     share_dropout: bool = False,
+    roll: bool = False,
     pictures: Iterable[str] = (),
     progress: Callable[[str], None] = lambda stage: None,
 ) -> Transformed:
@@ -123,6 +124,7 @@ def transform(
         names, student_names: of variables and submodules of plain PyTorch, in the model and in the student.
         alone: no student, whatever stands beside the model.
         share_dropout: dropout is noise of the models, if they are plain PyTorch.
+        roll: the steps of loops are one body.
         pictures: formats beside SVG, of `PICTURES`.
         progress: is told each stage as it begins.
     Errors:
@@ -139,7 +141,7 @@ def transform(
         ):
             raise CompileError(_no_student(spec))
         progress("recording the model")
-        record = partial(trace, model_args=program.example_inputs, share_dropout=share_dropout)
+        record = partial(trace, model_args=program.example_inputs, share_dropout=share_dropout, roll=roll)
         in_eval = pupil is not None and not share_dropout
         graph = record(program.model, targets=targets, names=names, name=program.title, eval_mode=in_eval)
         progress("rewriting")
@@ -178,6 +180,7 @@ def check_file(
     targets: list[str] | Literal["all"] | None = None,
     names: Mapping[str, str] | None = None,
     share_dropout: bool = False,
+    roll: bool = False,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> CheckReport:
     """``FILE[:NAME]`` replayed; see `dgmcompile.replay.check`."""
@@ -185,7 +188,8 @@ def check_file(
         progress("loading")
         program = loader.program(spec)
         progress("recording and replaying")
-        report = check(program.model, program.example_inputs, targets=targets, names=names, share_dropout=share_dropout)
+        how: dict[str, Any] = {"names": names, "share_dropout": share_dropout, "roll": roll}
+        report = check(program.model, program.example_inputs, targets=targets, **how)
     return replace(report, name=program.title)
 
 

@@ -6,14 +6,14 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from dgmcompile.diagnostics import CompileError, Diagnostic
 from dgmcompile.frontends.modules import signature_of
-from dgmcompile.ir.graph import Argument
+from dgmcompile.ir.graph import Argument, Call, Graph, Input, is_size
 
 Path = tuple[str | int, ...]
 
@@ -163,6 +163,17 @@ class Arguments:
             for path, leaf in self.leaves.items()
             if not isinstance(leaf, Tensor | nn.Module) and (not _is_int(leaf) or path[0] in self._defaulted)
         }
+
+    def sizes_in(self, graph: Graph) -> dict[str, int]:
+        """Size node of the graph of this program -> how large it is in these arguments."""
+        found = dict[str, int]()
+        for node in filter(is_size, graph):
+            if isinstance(node, Call):
+                source, dim = node.args
+                found[node.name] = self._size(cast(Input, graph[source.name]).path, dim)
+            elif isinstance(node, Input):
+                found[node.name] = self._size(node.path, None)
+        return found
 
     def size_classes(self) -> list[SizeClass]:
         """Leading dimensions of one length (and equal numbers) first, then the other dimensions by length."""

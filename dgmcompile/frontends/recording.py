@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from dgmcompile.diagnostics import Diagnostic, Location
+from dgmcompile.frontends.rolling import NotRolled
 from dgmcompile.ir.binding import Constrained
 from dgmcompile.ir.graph import Arg, Node
 
@@ -42,7 +43,7 @@ class Recording:
     ``results`` those of the targets that it returns, in order; ``around`` are those that receive what a draw is part
     of; ``generator_states`` are those before each draw;
     ``is_plain`` says that the program has no site of Pyro's; ``zeros`` are then, in the recording that is lifted,
-    the nodes of which some element is 0.
+    the nodes of which some element is 0; ``written_out`` are steps that were to be put together, and are no loop.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -75,6 +76,7 @@ class Recording:
     knows_lines: bool = False
     is_plain: bool = False
     zeros: frozenset[str] = frozenset()
+    written_out: list[NotRolled] = field(default_factory=list[NotRolled])
 
     @property
     def weak_names(self) -> dict[str, str]:

@@ -427,6 +427,17 @@ def whole_target(name: str, location: Location | None) -> Diagnostic:
     )
 
 
+def written_out(steps: int, reason: str, location: Location | None) -> Diagnostic:
+    """Steps that come again and again, and are no loop."""
+    return Diagnostic(
+        severity="note",
+        code="written-out",
+        message=f"{steps} steps that look alike are written out one by one: {reason}",
+        location=location,
+        help="let each step do the same with what the step before gave, and with its own part of the data, x[:, t]",
+    )
+
+
 def kept_noise(reason: str, family: str, location: Location | None) -> Diagnostic:
     """Noise of a program of plain PyTorch that is made into no random variable, or a draw from a fixed ``family``."""
     lost = f"the {family} that is drawn here is a variable by itself, and what is made of it is none"

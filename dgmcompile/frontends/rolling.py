@@ -79,7 +79,7 @@ def rolled(
     work = _Rolling(_leaves_first(nodes), is_pure, by_lines)
     while work.sweep():
         pass
-    return Rolled(work.nodes, _hints(work.nodes, hints), list(work.kept.values()))
+    return Rolled(work.nodes, _hints(work.nodes, hints), work.written_out())
 
 
 def _hints(nodes: Sequence[Node], hints: Mapping[str, str]) -> dict[str, str]:
@@ -113,6 +113,10 @@ def _is_element(node: Node) -> bool:
     return isinstance(node, Call) and node.target == "getitem" and node.site is None and len(node.inputs) == 1
 
 
+def _line(location: Location | None) -> tuple[str, int] | None:
+    return location and (location.file, location.line)
+
+
 class _Rolling:
     """The nodes, as far as they are rolled."""
 
@@ -135,6 +139,17 @@ class _Rolling:
                     self.nodes = body.in_place(self.nodes)
                 return True
         return False
+
+    def written_out(self) -> list[NotRolled]:
+        """What was tried in vain and is in no loop now, of steps that draw; the longest stretch of each place."""
+        graph = Graph(self.nodes)
+        drawing = {_line(node.location) for node in self.nodes if isinstance(node, Sample)}
+        found = dict[tuple[str, int], NotRolled]()
+        for (first, _), kept in sorted(self.kept.items(), key=lambda item: item[1].steps):
+            line = _line(kept.location)
+            if first in graph and not graph.loops[first] and line is not None and line in drawing:
+                found[line] = kept
+        return list(found.values())
 
     def _preference(self, cut: Repeat) -> tuple[int, int, int]:
         """As many steps as there can be; then, a step begins where its lines do."""

@@ -189,7 +189,8 @@ class _Program:
         graph = self._built(base.recording, with_roles(nodes, targets), sized.classes, guards + sized.guards, draws)
         observed = any(node.site is not None and node.site.role == "target" for node in nodes)
         chosen = [] if observed or targets is not None else [refusals.chosen_targets(graph.targets)]
-        told = notes_on(graph, recovered, base) if recovered else ()
+        told = [*notes_on(graph, recovered, base)] if recovered else []
+        told += [refusals.written_out(kept.steps, kept.reason, kept.location) for kept in base.recording.written_out]
         return graph.evolve(warnings=(*base.recording.warnings, *self._mode_warnings(base), *chosen, *told))
 
     def _lifted(self, nodes: Sequence[Node], recording: Recording) -> Lifted:
@@ -310,6 +311,7 @@ class _Program:
         called = Binding(modules={path: Submodule(module) for path, module in recording.modules.items()})
         loops = rolled(recording.nodes, recording.hints, partial(is_pure, binding=called))
         recording.hints = loops.hints
+        recording.written_out = loops.kept
         return Run(recording, live(loops.nodes, recording), flat)
 
     def _finish(self, recorder: Recorder, sites: SiteRecorder, draws: DrawRecorder) -> None:
@@ -362,6 +364,7 @@ class _Program:
                 None if draws is None else tuple(one and one.renamed(names.__getitem__) for one in draws),
                 tuple(self._names.get(name, name) for name in recording.results),
                 self._share_dropout,
+                {names[size_name(c)]: c.size for c in classes if size_name(c) in names},
             ),
         )
 

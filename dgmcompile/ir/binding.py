@@ -69,7 +69,7 @@ class Binding:
     ``constrained``: parameter path -> its constraint, where ``pyro.param`` read it; ``data``: site -> path (as in
     `Input`) of the argument that the program observes there; ``draws`` are those of a plain program, in order, None
     where nothing reads one; None of a program of Pyro's. ``results`` are the targets that it returns, in order;
-    ``shares_dropout``: is dropout among its draws?
+    ``shares_dropout``: is dropout among its draws? ``sizes``: size node -> how large it was when recorded.
     """
 
     tensors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -79,3 +79,4 @@ class Binding:
     draws: tuple[Drawn | None, ...] | None = None
     results: tuple[str, ...] = ()
     shares_dropout: bool = False
+    sizes: Mapping[str, int] = field(default_factory=dict[str, int])

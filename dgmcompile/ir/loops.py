@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from dgmcompile.ir.graph import (
     Arg,
@@ -12,6 +12,8 @@ from dgmcompile.ir.graph import (
     Carry,
     Final,
     Graph,
+    Guard,
+    Input,
     Loop,
     Node,
     Noise,
@@ -20,6 +22,7 @@ from dgmcompile.ir.graph import (
     digraph,
     in_order,
     map_arg,
+    names_in,
 )
 from dgmcompile.ir.names import unused
 from dgmcompile.ir.size import Size
@@ -102,13 +105,41 @@ def _outermost(node: Node, graph: Graph, around: frozenset[str]) -> str | None:
     return min(inner, key=lambda name: (len(graph.loops[name] | around), name), default=None)
 
 
+class UnknownLength(ValueError):
+    """Why the steps of a loop cannot be written out."""
+
+
+def written_out(graph: Graph) -> Graph:
+    """As many steps as there were when the program was recorded, each written out; guards say so.
+
+    Errors:
+        `UnknownLength`: it is not known how many there were.
+    """
+    loops = [node for node in graph if isinstance(node, Loop)]
+    read = {name for loop in loops for name in names_in(loop.length) if not isinstance(graph[name], Loop)}
+    if missing := read - graph.binding.sizes.keys():
+        raise UnknownLength(f"how many there are depends on {', '.join(sorted(missing))}")
+    sizes = {name: graph.binding.sizes[name] for name in sorted(read)}
+    fixed = tuple(_fixed(graph[name], number, graph) for name, number in sizes.items())
+    return unrolled(graph, sizes).evolve(guards=(*graph.guards, *fixed)) if loops else graph
+
+
+def _fixed(size: Node, number: int, graph: Graph) -> Guard:
+    match size:
+        case Call(args=(Ref(read), int(dim))):
+            path, place = cast(Input, graph[read]).path, dim
+        case _:
+            path, place = cast(Input, size).path, None
+    return Guard(path, place, number, "its steps are written out")
+
+
 def unrolled(graph: Graph, sizes: Mapping[str, int] | None = None) -> Graph:
     """Each step of each loop written out.
 
     Args:
         sizes: size node -> its value, of those on which the length of a loop depends; it stands for them everywhere.
     Errors:
-        ValueError: the length of a loop depends on another size.
+        `UnknownLength`: the length of a loop depends on another size.
     """
     return _Unrolling(graph, sizes or {}).result()
 
@@ -174,7 +205,7 @@ class _Unrolling:
     def _steps(self, block: Block, around: frozenset[str], values: dict[str, Arg]) -> Iterator[dict[str, Arg]]:
         length = self._leaf(values)(block.loop.length)
         if not isinstance(length, int):
-            raise ValueError(f"loop {block.loop.name!r} has {length} steps")
+            raise UnknownLength(f"loop {block.loop.name!r} has {length} steps")
         carried = {carry.name: map_arg(carry.init, self._leaf(values)) for carry in block.carries}
         for step in range(length):
             inside = {**values, block.loop.name: step, **carried}
@@ -200,12 +231,20 @@ class _Unrolling:
             case _:
                 self._add(node, name, values)
 
+    def _name_in_step(self, node: Node, name: str, values: Mapping[str, Arg]) -> str:
+        """That of its site, or of the site that noise is for, or else its own with the numbers of its steps."""
+        if node.site is not None:
+            return node.site.name
+        moved = name.removesuffix("_noise")
+        if isinstance(node, Noise) and moved in self._graph and (site := self._graph[moved].site) is not None:
+            return f"{site.map_sizes(self._leaf(values)).name}_noise"
+        numbers = self._leaf(values)
+        return ".".join([name, *(str(numbers(step)) for step in self._graph.steps_of(name))])
+
     def _add(self, node: Node, name: str, values: dict[str, Arg]) -> None:
         """Of a node in a loop, a copy."""
-        if steps := self._graph.steps_of(name):
-            numbers = ".".join(str(step.evaluate(values)) for step in steps)
-            wanted = node.site.name if node.site is not None else f"{name}.{numbers}"
-            self._taken.add(fresh := unused(wanted, self._taken))
+        if self._graph.steps_of(name):
+            self._taken.add(fresh := unused(self._name_in_step(node, name, values), self._taken))
             node = replace(node, name=fresh)
         values[name] = Ref(node.name)
         self._nodes.append(node)

@@ -21,7 +21,8 @@ from dgmcompile.frontends.arguments import Arguments, Path, SizeClass
 from dgmcompile.frontends.modules import ModulePaths, model_of
 from dgmcompile.frontends.state import UserState, preserved, seed_everything
 from dgmcompile.frontends.trace import trace
-from dgmcompile.ir.graph import Graph, Input, Node
+from dgmcompile.ir.graph import Graph, Input, Loop, Node, names_in
+from dgmcompile.ir.loops import unrolled
 from dgmcompile.replay.comparison import compared, computed, gradient_errors
 from dgmcompile.replay.compiled import Compiled, Conditioned
 from dgmcompile.replay.original import run_with
@@ -41,11 +42,13 @@ def check(
     seed: int = 0,
     names: Mapping[str, str] | None = None,
     share_dropout: bool = False,
+    roll: bool = False,
 ) -> CheckReport:
     """Replay ``model`` at other sizes than it was recorded at, where its sizes may differ.
 
     Args:
-        model, model_args, model_kwargs, targets, names, share_dropout: as in `trace`.
+        model, model_args, model_kwargs, targets, names, share_dropout, roll: as in `trace`. Loops are replayed
+            step by step, each with its own number.
         dtype: floating-point dtype to record and replay in; the program's own by default.
         seed: of the noise.
     Errors:
@@ -56,10 +59,11 @@ def check(
     with preserved() as state, _full_precision(), _in_dtype(model, arguments, dtype) as arguments:
         _initialise(model, arguments, state)
         by_name = {name: arguments.by_name[name] for name in model_kwargs or {}}
-        options: dict[str, Any] = {"names": names, "share_dropout": share_dropout}
+        options: dict[str, Any] = {"names": names, "share_dropout": share_dropout, "roll": roll}
         graph = trace(model, tuple(arguments.args)[: len(model_args)], by_name, targets, **options)
         sizes = _other_sizes(graph, arguments)
         args, kwargs, _ = arguments.varied(sizes, shuffle=True)
+        graph = _in_steps(graph, Arguments(model, tuple(args), kwargs))
         if graph.binding.draws is not None:
             found = replay_plain(model, args, kwargs, graph, seed)
             varied = {_words(c): n for c, n in sizes.items()}
@@ -99,6 +103,13 @@ def _initialise(model: Callable[..., Any], arguments: Arguments, state: UserStat
     seed_everything(0)
     with contextlib.suppress(Exception), poutine.block():  # `trace` runs it again, and says what is wrong
         model(*args, **kwargs)
+
+
+def _in_steps(graph: Graph, arguments: Arguments) -> Graph:
+    """Each step of its loops written out, as many as there are with these arguments."""
+    lengths = [names_in(node.length) for node in graph if isinstance(node, Loop)]
+    sizes = arguments.sizes_in(graph) if lengths else {}
+    return unrolled(graph, {name: sizes[name] for names in lengths for name in names if name in sizes})
 
 
 def _words(size_class: SizeClass) -> str:
