@@ -57,7 +57,8 @@ def state_root(graph: Graph, prefix: str = "") -> State:
     """
     root, keys = Holder(), dict[str, str]()
     called = {path: node for node in graph if (path := called_path(node)) and path.startswith(prefix)}
-    for path in sorted({*called, *_opened(graph, prefix)}, key=lambda path: path.count(".")):
+    held = dict.fromkeys([*called, *_opened(graph, prefix)])
+    for path in sorted(held, key=lambda path: path.count(".")):
         live = _bound(graph, path, called.get(path))
         keys[path] = _insert(root, path.removeprefix(prefix), live.module)
     for node in graph:

@@ -37,6 +37,7 @@ from dgmcompile.ir.graph import (
     is_size,
     map_names,
 )
+from dgmcompile.ir.loops import UnknownLength, written_out
 from dgmcompile.ir.names import unused
 from dgmcompile.ir.size import Size
 
@@ -92,10 +93,13 @@ def pair_graphs(teacher: Graph, student: Graph, match: Match | None = None, meth
             its terms sum the latents out.
     Errors:
         `CompileError` ``pair-mismatch`` with a row for each site or argument that does not fit, and
-        ``pair-form`` for graphs whose latents are rewritten already, ``unknown-method`` for another method.
+        ``pair-form`` for graphs whose latents are rewritten already, or whose steps are to be summed over and are not
+        known, ``unknown-method`` for another method.
     """
     if method not in get_args(Method):
         raise CompileError(_unknown_method(method))
+    if method == "marginalised":  # sums over the latents of all steps together
+        teacher, student = map(_in_steps, (teacher, student))
     teacher = without_statistics(teacher)
     matching = with_shared_noise(teacher, in_step(teacher, student), match or {}, method)
     refuse_mismatches(matching, method)
@@ -114,6 +118,21 @@ def pair_graphs(teacher: Graph, student: Graph, match: Match | None = None, meth
         compared=tuple(joint.paired(a, b) for a, b in matching.sites.items()),
         laws={law.name: law for law in joint.laws()},
         method=method,
+    )
+
+
+def _in_steps(graph: Graph) -> Graph:
+    try:
+        return written_out(graph)
+    except UnknownLength as error:
+        raise CompileError(_no_steps(graph, str(error))) from None
+
+
+def _no_steps(graph: Graph, why: str) -> Diagnostic:
+    return Diagnostic(
+        code="pair-form",
+        message=f"{graph.name!r} has a loop over whose latents this method would sum, step by step: {why}",
+        help="take the graph that dgm.trace returns, not its text, or another method",
     )
 
 

@@ -186,7 +186,8 @@ class _Program:
         guards = [Guard(path, None, value, "it is a plain Python value") for path, value in self._fixed().items()]
         guards += self._lengths(base)
         draws = recovered.draws(base.recording.draws) if recovered else None
-        graph = self._built(base.recording, with_roles(nodes, targets), sized.classes, guards + sized.guards, draws)
+        graph = self._built(base.recording, nodes, sized.classes, guards + sized.guards, draws)
+        graph = graph.evolve(with_roles(list(graph), targets))
         observed = any(node.site is not None and node.site.role == "target" for node in nodes)
         chosen = [] if observed or targets is not None else [refusals.chosen_targets(graph.targets)]
         told = [*notes_on(graph, recovered, base)] if recovered else []

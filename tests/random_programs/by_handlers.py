@@ -171,7 +171,9 @@ class LossByHandlers:
         mask = True if p.mask is None else p.mask
         found = torch.where(torch.as_tensor(mask), found, torch.zeros(())) * p.scale
         if batch is None:
-            averaged = bool(shape) and shape[0] == length
+            averaged = (
+                bool(shape) and bool(length) and shape[0] % length == 0
+            )  # a dim of twice the batch is summed twice
             return found.sum() / (length if averaged else 1)
         inside = any(frame.name == batch.name for frame in p.frames)
         return found.broadcast_to(torch.broadcast_shapes(found.shape, shape)).sum() / (batch.size if inside else 1)
