@@ -108,6 +108,47 @@ def test_other_forms_have_as_many_steps_as_were_recorded(form: Callable[[Any], A
         module(values(3, 6, 2).double(), apart)
 
 
+STATES = 3
+
+
+class Markov(nn.Module):
+    """A hidden Markov model: its latents can be summed out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step, self.emit = nn.Parameter(torch.eye(STATES)), nn.Parameter(torch.arange(6.0).reshape(STATES, 2))
+
+    def forward(self, x: Tensor) -> None:
+        with pyro.plate("batch", len(x)):
+            z = pyro.sample("start", dist.Categorical(logits=self.step[0]).expand([len(x)]))
+            for t in range(x.shape[1]):
+                z = pyro.sample(f"z_{t}", dist.Categorical(logits=self.step[z]))
+                pyro.sample(f"x_{t}", dist.Categorical(logits=self.emit[z]), obs=x[:, t])
+
+
+def test_latents_of_all_steps_are_summed_out():
+    x = torch.zeros(4, 3, dtype=torch.long)
+    losses = [
+        dgm.compile(dgm.pair(Markov(), Markov(), method="marginalised", model_args=(x,), roll=roll))
+        for roll in (True, False)
+    ]
+    noise = losses[1].sample_noise(x)
+    assert {*noise} == {*losses[0].sample_noise(x)}
+    torch.testing.assert_close(losses[0](x, noise=noise).total, losses[1](x, noise=noise).total)
+    with pytest.raises(dgm.CompileError, match="pair-form"):
+        text = dgm.parse(str(dgm.trace(Markov(), (x,), roll=True)))
+        dgm.pair(text, text, method="marginalised")
+
+
+def test_sites_of_a_loop_are_chosen_by_their_pattern():
+    graph = dgm.trace(chain(4), (X,), targets=["z_{t}"], options={"x_{t}": {"weight": 2.0}}, roll=True)
+    assert graph.targets == ("z",) and graph["x_1"].options == {"weight": 2.0}
+    kept = dgm.semi_auxiliary(dgm.trace(chain(4), (X,), roll=True), keep=["z_{t}"])
+    assert not kept.noises
+    with pytest.raises(dgm.CompileError, match=r"unknown-site.*\n.*z_\{t\}"):
+        dgm.trace(chain(4), (X,), targets=["z_0"], roll=True)
+
+
 def test_a_text_does_not_know_how_many_steps_there_were():
     graph = dgm.parse(str(dgm.trace(chain(4), (X,), roll=True)))
     with pytest.raises(dgm.CompileError, match="cannot be written out"):
