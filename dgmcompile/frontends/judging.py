@@ -92,6 +92,7 @@ class Judge:
             self._recording.warnings_if_plain.append(refusals.random_call(name, location))
         elif drew:
             refused = refusals.stray_random(name, location)
+            self._recording.origin.setdefault(ref.name, f"draw {name!r}")
         elif name in refusals.GRADIENT:
             refused = refusals.gradient_call(name, location)
         elif target is None:

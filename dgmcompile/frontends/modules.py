@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pyro
 import torch
 from pyro.infer.discrete import _sample_posterior
@@ -300,6 +302,12 @@ class ModulePaths:
     def tensors(self) -> list[Tensor]:
         """Tensors that the model's variables hold, in no module."""
         return [tensor for _, tensor in self._variables(Tensor)]
+
+    def generators(self) -> dict[str, Any]:
+        """Generators of Python and NumPy that the model's variables hold."""
+        kinds = (random.Random, np.random.Generator, np.random.RandomState)
+        found = {name: held for kind in kinds for name, held in self._variables(kind)}
+        return {name: held for name, held in found.items() if not isinstance(held, random.SystemRandom)}
 
     def _variable(self, value: object) -> str:
         return next((name for name, held in self._variables(object) if held is value), "")

@@ -369,6 +369,16 @@ def foreign_random(names: tuple[str, ...], found: str, location: Location | None
     )
 
 
+def foreign_draws(names: tuple[str, ...]) -> Diagnostic:
+    """Random numbers of another generator than torch's are drawn, and have done nothing as yet."""
+    return Diagnostic(
+        code="foreign-random",
+        message=f"random numbers of {' and '.join(names)} are drawn, which may decide what the program does",
+        notes=("nothing of it was seen when it was recorded, but a rare branch is not seen each time",),
+        help="draw them by pyro.sample or by torch, or pass them as an argument",
+    )
+
+
 def unstable(found: str, location: Location | None) -> Diagnostic:
     """Two calls of the program are two programs."""
     return Diagnostic(

@@ -115,6 +115,12 @@ def refuse_difference(found: Numbers | Difference, base: Run, again: Run) -> Non
     raise CompileError(refusals.unstable(detail, location))
 
 
+def refuse_generators(base: Run) -> None:
+    """What Python's or NumPy's random numbers decide now and then, no number of recordings shows for certain."""
+    if base.recording.generators:
+        raise CompileError(refusals.foreign_draws(base.recording.generators))
+
+
 def _place(node: Node | None, run: Run) -> Location | None:
     """Where a node was made; of a constant, which is made nowhere, where it is first read."""
     if node is None or node.location is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from copy import copy
+from copy import copy, deepcopy
 from importlib import import_module
 from operator import is_
 from typing import Any, cast
@@ -75,12 +76,17 @@ class UserState:
     def __init__(self) -> None:
         self._modules: dict[int, tuple[nn.Module, ModuleState]] = {}
         self._tensors: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._generators: list[tuple[Any, Any]] = []
 
     def remember(self, modules: Iterable[nn.Module]) -> None:
         """Put these modules back at the end; one that is known keeps its first state."""
         for module in modules:
             if id(module) not in self._modules:
                 self._modules[id(module)] = (module, ModuleState(module))
+
+    def remember_generators(self, generators: Iterable[Any]) -> None:
+        """Put these, of Python or NumPy, back to where they stand."""
+        self._generators += [(held, deepcopy(held)) for held in generators]
 
     def remember_tensor(self, tensor: torch.Tensor) -> None:
         """Put the values of ``tensor`` back at the end."""
@@ -91,6 +97,13 @@ class UserState:
             for tensor, value in self._tensors.values():
                 if not torch.equal(tensor, value):  # one that shows its memory several times takes no copy
                     tensor.copy_(value)
+        for held, before in self._generators:
+            if isinstance(held, np.random.Generator):
+                held.bit_generator.state = before.bit_generator.state
+            elif isinstance(held, np.random.RandomState):
+                held.set_state(before.get_state())
+            else:
+                held.setstate(before.getstate())
         for _, state in self._modules.values():  # whose buffers were remembered before anything ran
             state.restore()
 
@@ -177,7 +190,8 @@ def seed_everything(seed: int) -> None:
     np.random.seed(seed % 2**32)
 
 
-def foreign_states() -> dict[str, Any]:
-    """Where the generators stand that are not torch's, by their name."""
+def foreign_states(own: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the generators stand that are not torch's, by their name; the program's ``own`` ones by its variables."""
     state: Any = np.random.get_state(legacy=False)
-    return {"Python": random.getstate(), "NumPy": (state["state"]["key"].tobytes(), state["state"]["pos"])}
+    known = {"Python": random.getstate(), "NumPy": (state["state"]["key"].tobytes(), state["state"]["pos"])}
+    return known | {name: pickle.dumps(held) for name, held in own.items()}

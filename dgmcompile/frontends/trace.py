@@ -35,7 +35,14 @@ from dgmcompile.frontends.rolling import rolled
 from dgmcompile.frontends.samplers import ending_samplers, seen_variables
 from dgmcompile.frontends.sizes import SizeFinder, shorter, size_name
 from dgmcompile.frontends.source import forget_changed_files
-from dgmcompile.frontends.stability import refuse, refuse_difference, refuse_fixed, refuse_fresh, refuse_other_sites
+from dgmcompile.frontends.stability import (
+    refuse,
+    refuse_difference,
+    refuse_fixed,
+    refuse_fresh,
+    refuse_generators,
+    refuse_other_sites,
+)
 from dgmcompile.frontends.state import UserState, foreign_states, preserved, seed_everything
 from dgmcompile.frontends.submodules import collapse
 from dgmcompile.frontends.variables import with_latents, with_names
@@ -127,6 +134,8 @@ class _Program:
             if isinstance(leaf, nn.Module):
                 self._paths.of_module(leaf)
         state.remember(self._paths.modules())
+        self._generators = self._paths.generators()
+        state.remember_generators(self._generators.values())
         if eval_mode:
             for module in self._paths.modules():
                 with contextlib.suppress(NotImplementedError):  # an exported program stays in the mode of its export
@@ -167,6 +176,7 @@ class _Program:
             refuse_fixed(base, again)
             refuse_fresh(base, again)
             refuse_difference(compared(base, again), base, again)
+        refuse_generators(base)
         finder = SizeFinder(base, self._arguments.size_classes(), lambda sizes: self._record(sizes, seed=1))
         sized = finder.found()
         if longer is not None:
@@ -273,7 +283,7 @@ class _Program:
                 _add_input(recorder, path, leaf)
         calls = ConstructorCalls(recorder)
         seed_everything(seed)
-        generators = foreign_states()
+        generators = foreign_states(self._generators)
         try:
             modules = ModuleCalls(recorder, DROPOUT_MODULES if self._share_dropout else (), self._names)
             sites = SiteRecorder(recorder, calls)
@@ -301,7 +311,7 @@ class _Program:
         if first:
             self._kept = recorder.random_values()
         self._state.remember(self._paths.modules())
-        after = foreign_states()
+        after = foreign_states(self._generators)
         recorder.recording.generators = tuple(name for name in after if after[name] != generators[name])
         return self._run(recorder.recording)
 

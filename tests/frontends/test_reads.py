@@ -18,6 +18,8 @@ import pyro, torch
 import pyro.distributions as dist
 import torch.nn.functional as F
 
+OWN, NUMPYS, OLD = random.Random(1), np.random.default_rng(1), np.random.RandomState(1)
+
 def z(n=3):
     return pyro.sample("z", dist.Normal(torch.zeros(n), 1.0).to_event(1))
 
@@ -136,7 +138,6 @@ HARMLESS = [
     "n = torch.tensor(2)\ntarget(torch.stack([z() for _ in range(1)])[:n, : int(n)].sum() + float(n))",
     "target(z() * torch.unique(torch.tensor([1, 1, 2])).numel())",
     "target(torch.tensor([0.1, 0.2, 0.3])[k()])",
-    "np.random.randn(3), random.random()\ntarget(z())",
     "target(z() * np.float32(0.5) + np.int64(1))",
     "target(z().exp().polygamma(1))",
     "torch.randn(3)\ntarget(z())",
@@ -163,3 +164,24 @@ def test_a_try_around_the_tracing_catches_nothing_of_the_model(tmp_path: Path):
     except dgm.CompileError:
         graph = None
     assert graph is not None
+
+
+RARE = [
+    ("target(z() * (10.0 if random.random() < 0.001 else 1.0))", "foreign-random"),
+    ("target(z() * (10.0 if np.random.rand() < 0.001 else 1.0))", "foreign-random"),
+    ("target(z() * (10.0 if OWN.random() < 0.001 else 1.0))", "foreign-random"),
+    ("target(z() * (10.0 if NUMPYS.random() < 0.001 else 1.0))", "foreign-random"),
+    ("target(z() * (10.0 if OLD.rand() < 0.001 else 1.0))", "foreign-random"),
+    ("target(z() * (10.0 if torch.rand(()) < 0.001 else 1.0))", "value-branch"),
+    ("target(z() * (10.0 if torch.rand(1).item() < 0.001 else 1.0))", "value-branch"),
+    ("target(z() * (10.0 if torch.bernoulli(torch.tensor(0.001)) else 1.0))", "value-branch"),
+    ("target(z() * (10.0 if torch.randint(1000, ()) == 7 else 1.0))", "value-branch"),
+    ("h = z()\nwhile torch.rand(()) < 0.001: h = h * 2\ntarget(h)", "value-loop"),
+]
+
+
+@pytest.mark.parametrize(("body", "code"), RARE)
+def test_a_rare_branch_on_other_random_numbers_is_refused_though_it_is_not_seen(body: str, code: str, tmp_path: Path):
+    with pytest.raises(dgm.CompileError) as found:
+        traced(body, tmp_path)
+    assert {problem.code for problem in found.value.diagnostics} == {code}

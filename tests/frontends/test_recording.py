@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import linecache
+import pickle
+import random
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -286,3 +289,15 @@ def test_empty_literals_are_tensors_like_others():
         pyro.sample("x", dist.Normal(x + none.sum(), 1.0).to_event(1))
 
     assert_same(model)
+
+
+@pytest.mark.parametrize("own", [random.Random(1), np.random.default_rng(1), np.random.RandomState(1)])
+def test_generators_of_the_program_are_put_back(own: Any):
+    def model() -> None:
+        own.random() if not isinstance(own, np.random.RandomState) else own.rand()
+        pyro.sample("x", dist.Normal(0.0, 1.0))
+
+    before = pickle.dumps(own)
+    with pytest.raises(dgm.CompileError, match="foreign-random"):
+        dgm.trace(model)
+    assert pickle.dumps(own) == before
