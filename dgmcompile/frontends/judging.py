@@ -91,7 +91,8 @@ class Judge:
             self._recording.strays[ref.name] = refusals.beside_sites(name, location)
             self._recording.warnings_if_plain.append(refusals.random_call(name, location))
         elif drew:
-            refused = refusals.stray_random(name, location)
+            is_plain = self._recorder.on_random is not None or short_name(name) == "randperm"
+            refused = (refusals.stray_random if is_plain else refusals.beside_sites)(name, location)
             self._recording.origin.setdefault(ref.name, f"draw {name!r}")
         elif name in refusals.GRADIENT:
             refused = refusals.gradient_call(name, location)
