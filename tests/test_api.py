@@ -87,7 +87,8 @@ def test_public_names():
 
 def test_signature_of_trace_is_pyros():
     given = inspect.signature(dgm.trace).parameters
-    assert list(given) == ["model", "model_args", "model_kwargs", "targets", "options", "names", "share_dropout"]
+    own = ["options", "names", "share_dropout", "roll"]
+    assert list(given) == ["model", "model_args", "model_kwargs", "targets", *own]
     assert (given["model_args"].default, given["model_kwargs"].default, given["targets"].default) == ((), None, None)
     assert list(inspect.signature(dgm.pair).parameters)[:4] == ["teacher", "student", "match", "method"]
 
