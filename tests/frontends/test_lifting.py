@@ -41,6 +41,31 @@ def laplace_by_log1p(u: Tensor) -> Tensor:
     return MEAN + 2 * (torch.sign(u - 0.5) * torch.log1p(-2 * (u - 0.5).abs()))
 
 
+def softened() -> Tensor:
+    return torch.softmax((MEAN + gumbel((4, 3))) / 0.5, -1)
+
+
+def hard_by_scatter() -> Tensor:
+    soft = softened()
+    hard = torch.zeros_like(soft).scatter_(-1, soft.max(-1, keepdim=True)[1], 1.0)
+    return hard - soft.detach() + soft
+
+
+def hard_by_one_hot() -> Tensor:
+    soft = softened()
+    return (F.one_hot(soft.argmax(-1), 3).float() - soft).detach() + soft
+
+
+def hard_of_the_least() -> Tensor:
+    soft = softened()
+    return (F.one_hot(soft.argmin(-1), 3).float() - soft).detach() + soft
+
+
+def hard_without_the_cut() -> Tensor:
+    soft = softened()
+    return F.one_hot(soft.argmax(-1), 3).float() - soft + soft
+
+
 RECOVERED: dict[str, tuple[Callable[[], Tensor], str]] = {
     "loc + scale * randn": (lambda: MEAN + SCALE * torch.randn(3), "Normal"),
     "randn * scale - loc": (lambda: torch.randn(3) * SCALE - MEAN, "Normal"),
@@ -163,6 +188,8 @@ RECOVERED: dict[str, tuple[Callable[[], Tensor], str]] = {
         lambda: MEAN + torch.randn(4, 3) @ cholesky().permute(1, 0),
         "MultivariateNormal",
     ),
+    "hard - soft.detach() + soft": (hard_by_scatter, "RelaxedOneHotCategoricalStraightThrough"),
+    "(hard - soft).detach() + soft": (hard_by_one_hot, "RelaxedOneHotCategoricalStraightThrough"),
     "0.5 * (randn @ L.T)": (lambda: MEAN + 0.5 * (torch.randn(4, 3) @ cholesky().T), "MultivariateNormal"),
     "-2 * (randn @ L.T + mean)": (lambda: -2 * (torch.randn(4, 3) @ cholesky().T + MEAN), "MultivariateNormal"),
     "scale * (randn @ L.T) - mean": (lambda: SCALE * (torch.randn(4, 3) @ cholesky().T) - MEAN, "MultivariateNormal"),
@@ -410,6 +437,37 @@ def test_what_is_not_known_stays_noise(name: str):
     graph = dgm.trace(model, ())
     assert [node for node in graph if isinstance(node, Noise)] or name == "a sine"
     assert dgm.check(model, ()).ok
+
+
+@pytest.mark.parametrize("made", [hard_of_the_least, hard_without_the_cut])
+def test_what_only_looks_like_a_straight_through_label_is_none(made: Callable[[], Tensor]):
+    def model() -> Tensor:
+        z = made()
+        return z
+
+    families = {node.family for node in dgm.trace(model, ()).samples}
+    assert "RelaxedOneHotCategoricalStraightThrough" not in families and dgm.check(model, ()).ok
+
+
+class HardGumbel(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.gumbel_softmax(self.net(x), 0.5, hard=True)
+        return y
+
+
+def test_a_hard_gumbel_softmax_is_known_when_it_is_exported_too():
+    model, x = HardGumbel(), values(5, 3)
+    program = torch.export.export(model, (x,))
+    for one in (model, program):
+        (law,) = dgm.trace(one, (x,)).samples
+        assert (law.family, law.site and law.site.name) == ("RelaxedOneHotCategoricalStraightThrough", "y")
+        assert dgm.check(one, (x,)).ok
+    loss, of_program = (dgm.compile(dgm.pair(one, HardGumbel(), model_args=(x,))) for one in (model, program))
+    assert loss(x).total.isfinite() and of_program(x).total.isfinite()
 
 
 def test_noise_that_is_read_twice_stays_noise():

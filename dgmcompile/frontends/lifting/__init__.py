@@ -18,6 +18,7 @@ from dgmcompile.frontends.lifting.forms import NOISES, START, Form, Operation, d
 from dgmcompile.frontends.lifting.idioms import with_idioms
 from dgmcompile.frontends.lifting.noise_parts import TAKING_APART, parted
 from dgmcompile.frontends.lifting.rules import ARITHMETIC, RULES, made, reads_same, shows_all
+from dgmcompile.frontends.lifting.straight_through import with_straight_through
 from dgmcompile.frontends.targets import DROPOUTS, short_name
 from dgmcompile.ir.binding import Drawn, Step
 from dgmcompile.ir.graph import (
@@ -86,7 +87,7 @@ def lifted(
         known: what is known of the values of nodes.
     """
     scaled, drawn_as = _with_scaled_noise(nodes, known)
-    apart = parted(with_idioms(_with_standard_laws(scaled, known)))
+    apart = parted(with_straight_through(with_idioms(_with_standard_laws(scaled, known))))
     found = _Forms(apart.nodes, weak, around, known)
     new, dropped, recovered, reasons = dict[str, list[Node]](), set[str](), drawn_as, dict[str, str]()
     for noise in (node for node in apart.nodes if found.is_noise(node)):
@@ -326,6 +327,8 @@ class _Forms:
         if name not in called or not self.forms[name].is_law or self._is_fixed(name):
             return False
         own, other = self.forms[name], self.forms[reader]
+        if other.family == f"{own.family}StraightThrough":  # of which this is the gradient
+            return False
         is_around_mean = "loc" in own.params and self._has_place(name)
         if name not in variables and (not is_around_mean or self._leads_to_label(reader)):
             return False

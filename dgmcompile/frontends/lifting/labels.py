@@ -279,7 +279,15 @@ def _softmax(form: Form, call: Operation, algebra: Algebra) -> Form | None:
     return form.becomes("RelaxedOneHotCategorical", event_dim=1, temperature=temperature, logits=logits)
 
 
+def _hardened(form: Form, call: Operation, algebra: Algebra) -> Form | None:
+    """`straight_through.hardened`."""
+    if form.family != "RelaxedOneHotCategorical" or form.is_column:
+        return None
+    return form.becomes("RelaxedOneHotCategoricalStraightThrough", event_dim=1, **form.params)
+
+
 LABELS: Mapping[str, Rule] = {
+    **rules("hardened", _hardened),
     **rules("lt le less less_equal", _less),
     **rules("gt ge greater greater_equal", _greater),
     **rules("heaviside", _heaviside),
